@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What an export serves: the trait between the server and its backends.
+//!
+//! The server knows 9P and no file system; a backend knows its file system and no 9P. Between them stand a
+//! few types with the meaning that POSIX gives them. Relies on [`crate::mem`] for the payload streams.
+
+mod errno;
+pub mod synth;
+
+use core::ops::ControlFlow;
+
+pub use errno::Errno;
+
+use crate::mem::{Sink, Source};
+
+/// A file of a backend: its inode number, or whatever the backend tells its files apart by.
+///
+/// Two nodes of one backend are the same file exactly when they are equal. The server puts it into `qid.path`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Node(pub u64);
+
+/// What sort of file a node is. The discriminants are the `S_IFMT` bits of `st_mode`, shifted right by 12;
+/// they are also the `d_type` values of a directory entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FileKind {
+    /// A named pipe, `S_IFIFO`.
+    Fifo = 1,
+    /// A character device, `S_IFCHR`.
+    CharacterDevice = 2,
+    /// A directory, `S_IFDIR`.
+    Directory = 4,
+    /// A block device, `S_IFBLK`.
+    BlockDevice = 6,
+    /// A regular file, `S_IFREG`.
+    Regular = 8,
+    /// A symbolic link, `S_IFLNK`.
+    Symlink = 10,
+    /// A socket, `S_IFSOCK`.
+    Socket = 12,
+}
+
+impl FileKind {
+    /// The kind that the `S_IFMT` bits of `mode` name; `None` for the combinations POSIX leaves undefined.
+    #[must_use]
+    pub const fn from_mode(mode: u32) -> Option<Self> {
+        Some(match (mode >> 12) & 0xf {
+            1 => Self::Fifo,
+            2 => Self::CharacterDevice,
+            4 => Self::Directory,
+            6 => Self::BlockDevice,
+            8 => Self::Regular,
+            10 => Self::Symlink,
+            12 => Self::Socket,
+            _ => return None,
+        })
+    }
+}
+
+/// A point in time, as POSIX counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Timestamp {
+    /// Seconds since 1970-01-01 00:00:00 UTC; may be negative.
+    pub seconds: i64,
+    /// 0 … 999,999,999.
+    pub nanoseconds: u32,
+}
+
+/// What `stat` tells of a file, and a little more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes {
+    /// The kind, as in `mode`.
+    pub kind: FileKind,
+    /// `st_mode`: kind, set-id and sticky bits, permissions.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Number of hard links.
+    pub links: u64,
+    /// `st_rdev` as Linux's `new_encode_dev` packs it: minor bits 0…7 and 20…31, major bits 8…19; 0 where it means nothing.
+    pub device: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Preferred size of an I/O request.
+    pub block_size: u64,
+    /// Space taken, in units of 512 bytes.
+    pub blocks: u64,
+    /// Last access.
+    pub accessed: Timestamp,
+    /// Last change of the content.
+    pub modified: Timestamp,
+    /// Last change of the inode.
+    pub changed: Timestamp,
+    /// Creation, where the backend knows it.
+    pub created: Option<Timestamp>,
+    /// `i_generation`, where the backend has it.
+    pub generation: Option<u64>,
+    /// A number that changes whenever content or attributes do, where the backend has it.
+    pub data_version: Option<u64>,
+}
+
+/// What `statfs` tells of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystemStatus {
+    /// `f_type`, the magic number.
+    pub kind: u32,
+    /// Unit of the three block counts, in bytes.
+    pub block_size: u32,
+    /// Data blocks in all.
+    pub blocks: u64,
+    /// Free ones.
+    pub blocks_free: u64,
+    /// Free ones that anybody may take (not reserved for root).
+    pub blocks_available: u64,
+    /// Inodes in all.
+    pub files: u64,
+    /// Free ones.
+    pub files_free: u64,
+    /// An identifier of the file system.
+    pub identifier: u64,
+    /// Longest name, in bytes.
+    pub name_length: u32,
+}
+
+/// One name of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectoryEntry<'a> {
+    /// What it names.
+    pub node: Node,
+    /// The kind of that node.
+    pub kind: FileKind,
+    /// Where reading goes on *after* this entry: pass it to [`FileSystem::read_directory`].
+    pub next: u64,
+    /// The name: 1…255 bytes, no `/`, no NUL. `.` and `..` are among the entries.
+    pub name: &'a [u8],
+}
+
+/// A file system that an export serves.
+///
+/// # What the server guarantees
+/// * A [`Node`] it passes was handed out by the same backend, by [`root`](Self::root), [`lookup`](Self::lookup)
+///   or [`parent`](Self::parent).
+/// * A name it passes to [`lookup`](Self::lookup) is 1…255 bytes without `/` and NUL, and is neither `.` nor `..`:
+///   names are checked at one boundary, the server's.
+/// * `offset + count` never exceeds `i64::MAX`.
+///
+/// # What a backend guarantees
+/// * It never panics, whatever its volume holds, and each call ends in a time bounded by the size of its volume.
+/// * It allocates no memory in any of these calls.
+/// * A damaged structure is [`Errno::EUCLEAN`] to the client and one line in the log that says which check failed.
+/// * An error leaves the file system as it was. What was put into a sink before an error is not used.
+///
+/// A backend may be shared between threads by a wrapper that locks: the methods that change nothing take `&self`.
+pub trait FileSystem {
+    /// The directory at the top. Its parent is itself.
+    fn root(&self) -> Node;
+
+    /// The node called `name` in `directory`.
+    ///
+    /// # Errors
+    /// ENOTDIR, ENOENT, EUCLEAN.
+    fn lookup(&self, directory: Node, name: &[u8]) -> Result<Node, Errno>;
+
+    /// The directory that `directory` is in.
+    ///
+    /// # Errors
+    /// ENOTDIR, EUCLEAN.
+    fn parent(&self, directory: Node) -> Result<Node, Errno>;
+
+    /// The attributes of `node`.
+    ///
+    /// # Errors
+    /// ENOENT if the node is no more; EUCLEAN.
+    fn attributes(&self, node: Node) -> Result<Attributes, Errno>;
+
+    /// Puts up to `count` bytes of the regular file `node` from `offset` on into `sink`; holes are zeros.
+    /// Returns how many: fewer only at the end of the file, 0 at or after it.
+    ///
+    /// # Errors
+    /// EISDIR, EINVAL for a kind that has no content; EUCLEAN, EIO.
+    fn read(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno>;
+
+    /// Shows the entries of `directory` to `visit`, in a fixed order, from the position `offset` on: 0 is the start, any
+    /// other is an entry's [`next`](DirectoryEntry::next). Stops after the last, or when `visit` breaks.
+    ///
+    /// # Errors
+    /// ENOTDIR; EINVAL for a position that cannot be; EUCLEAN.
+    fn read_directory(
+        &self,
+        directory: Node,
+        offset: u64,
+        visit: &mut dyn FnMut(&DirectoryEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Errno>;
+
+    /// Puts the target of the symbolic link `node` into `sink`: 1…4095 bytes, no NUL.
+    ///
+    /// # Errors
+    /// EINVAL if it is no symbolic link; EUCLEAN.
+    fn read_link(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno>;
+
+    /// Puts the names of `node`'s extended attributes into `sink`, each with its prefix (`user.`, …) and closed by a NUL, as
+    /// `listxattr` gives them.
+    ///
+    /// # Errors
+    /// EUCLEAN; EOPNOTSUPP where there are none by design.
+    fn list_attributes(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno>;
+
+    /// Puts the value of `node`'s extended attribute `name` (with its prefix) into `sink`: at most 64 KiB.
+    ///
+    /// # Errors
+    /// ENODATA if there is none of that name; EOPNOTSUPP for an unknown prefix; EUCLEAN.
+    fn read_attribute(&self, node: Node, name: &[u8], sink: &mut dyn Sink) -> Result<(), Errno>;
+
+    /// The state of the file system as a whole.
+    ///
+    /// # Errors
+    /// EUCLEAN.
+    fn status(&self) -> Result<FileSystemStatus, Errno>;
+
+    /// Whether `node` may be opened for writing.
+    ///
+    /// # Errors
+    /// EROFS where it may not.
+    fn check_writable(&self, _node: Node) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    /// Writes all that is left in `source` to `node` at `offset`; returns how many bytes.
+    ///
+    /// # Errors
+    /// EROFS for a file system that is only read.
+    fn write(&mut self, _node: Node, _offset: u64, _source: &mut dyn Source) -> Result<u32, Errno> {
+        Err(Errno::EROFS)
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Memory that the core does not own: the RAM of a client, and the region that holds the volume.
+//!
+//! All `unsafe` of the core is below this module (and in the ring accessors of [`crate::virtq`] that stand
+//! on it). What is handed upward is safe: ranges that were checked, copies that cannot leave them.
+//!
+//! * [`guest`]: client RAM as a list of regions; a driver's address is an *allegation* until checked here.
+//! * [`scatter`]: the checked pieces of a descriptor chain, read and written as one stream.
+//! * [`region`]: the volume's bytes.
+
+pub mod guest;
+pub mod region;
+pub mod scatter;
+
+/// Takes the bytes of a reply's payload, in order.
+///
+/// A backend pushes slices of the mapped volume straight into a sink; the sink copies them into the
+/// client's descriptors. That is the one copy of a read.
+pub trait Sink {
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// [`Full`] if not all of it fits; how much was taken is then unspecified.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full>;
+
+    /// Appends `count` zero bytes (a hole, an unwritten extent).
+    ///
+    /// # Errors
+    /// [`Full`], as for [`Sink::put`].
+    fn put_zeros(&mut self, count: usize) -> Result<(), Full>;
+}
+
+/// Gives the bytes of a request's payload, in order.
+pub trait Source {
+    /// Bytes that are left.
+    fn remaining(&self) -> usize;
+
+    /// Fills `bytes` from the front of what is left.
+    ///
+    /// # Errors
+    /// [`Short`] if fewer are left; nothing is consumed then.
+    fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short>;
+}
+
+/// A sink has no room for what was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// A source holds fewer bytes than were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short;
