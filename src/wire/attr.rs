@@ -201,3 +201,111 @@ message! {
         pub namelen: u32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{QidKind, Tag, golden};
+    use super::*;
+
+    const FID: Fid = Fid(0x0304_0506);
+    const TAG: Tag = Tag(0x0102);
+
+    #[test]
+    fn tgetattr_is_its_golden_bytes() {
+        golden::request(
+            "13000000 18 0201 06050403 ff3f0000 00000000",
+            TAG,
+            Tgetattr { fid: FID, request_mask: GetattrMask::ALL },
+        );
+    }
+
+    #[test]
+    fn rgetattr_is_its_golden_bytes() {
+        golden::reply(
+            "a0000000 19 0201 ff070000 00000000 80 14131211 28272625 24232221
+             ed410000 e8030000 e9030000 03000000 00000000 01080000 00000000
+             00000050 04000000 00100000 00000000 10000000 00000000
+             00ca9a3b 00000000 01000000 00000000 00000080 00000000 02000000 00000000
+             ffffffff ffffffff ffc99a3b 00000000 04000000 00000000 05000000 00000000
+             06000000 00000000 38373635 34333231",
+            TAG,
+            Rgetattr {
+                valid: GetattrMask::BASIC,
+                qid: Qid { kind: QidKind::DIR, version: 0x1112_1314, path: 0x2122_2324_2526_2728 },
+                mode: 0o40_755,
+                uid: 1000,
+                gid: 1001,
+                nlink: 3,
+                rdev: 0x0801,
+                size: 0x4_5000_0000,
+                blksize: 4096,
+                blocks: 16,
+                atime: Time { sec: 1_000_000_000, nsec: 1 },
+                mtime: Time { sec: 0x8000_0000, nsec: 2 },
+                ctime: Time { sec: -1, nsec: 999_999_999 },
+                btime: Time { sec: 4, nsec: 5 },
+                generation: 6,
+                data_version: 0x3132_3334_3536_3738,
+            },
+        );
+    }
+
+    #[test]
+    fn tsetattr_is_its_golden_bytes() {
+        golden::request(
+            "43000000 1a 0201 06050403 a9010000 a4010000 e8030000 e9030000 38373635 34333231
+             01000000 00000000 02000000 00000000 feffffff ffffffff 04000000 00000000",
+            TAG,
+            Tsetattr {
+                fid: FID,
+                valid: SetattrMask::MODE
+                    | SetattrMask::SIZE
+                    | SetattrMask::MTIME
+                    | SetattrMask::ATIME_SET
+                    | SetattrMask::MTIME_SET,
+                mode: 0o644,
+                uid: 1000,
+                gid: 1001,
+                size: 0x3132_3334_3536_3738,
+                atime: Time { sec: 1, nsec: 2 },
+                mtime: Time { sec: -2, nsec: 4 },
+            },
+        );
+    }
+
+    #[test]
+    fn rsetattr_is_its_golden_bytes() {
+        golden::reply("07000000 1b 0201", TAG, Rsetattr);
+    }
+
+    #[test]
+    fn tstatfs_is_its_golden_bytes() {
+        golden::request("0b000000 08 0201 06050403", TAG, Tstatfs { fid: FID });
+    }
+
+    #[test]
+    fn rstatfs_is_its_golden_bytes() {
+        golden::reply(
+            "43000000 09 0201 53ef0000 00100000 18171615 14131211 02000000 00000000 03000000 00000000
+             04000000 00000000 05000000 00000000 28272625 24232221 ff000000",
+            TAG,
+            Rstatfs {
+                kind: 0xef53,
+                bsize: 4096,
+                blocks: 0x1112_1314_1516_1718,
+                bfree: 2,
+                bavail: 3,
+                files: 4,
+                ffree: 5,
+                fsid: 0x2122_2324_2526_2728,
+                namelen: 255,
+            },
+        );
+    }
+
+    #[test]
+    fn basic_and_all_are_the_bits_before_them() {
+        assert_eq!(GetattrMask::BASIC.bits(), (GetattrMask::BLOCKS.bits() << 1) - 1);
+        assert_eq!(GetattrMask::ALL.bits(), (GetattrMask::DATA_VERSION.bits() << 1) - 1);
+    }
+}

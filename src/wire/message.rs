@@ -328,3 +328,57 @@ fn check_data(header: Header, head_length: usize, count: u32) -> Result<(), Wire
         None => Err(WireError::SizeMismatch { message: header.kind, size: header.size, total: head_length }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_number_survives_both_ways() {
+        for number in 0..=u8::MAX {
+            assert_eq!(u8::from(MessageType::from(number)), number);
+        }
+        assert_eq!(MessageType::from(107), MessageType::Unknown(107));
+    }
+
+    #[test]
+    fn requests_have_even_numbers_and_their_replies_the_next() {
+        for number in 0..u8::MAX {
+            let Some(request) = MessageType::from(number).name().and_then(|name| name.strip_prefix('T'))
+            else {
+                continue;
+            };
+            assert_eq!(number % 2, 0, "T{request}");
+            let reply = MessageType::from(number + 1).name().and_then(|name| name.strip_prefix('R'));
+            assert_eq!(reply, Some(request));
+        }
+    }
+
+    #[test]
+    fn a_type_that_does_not_fit_is_an_error_of_its_own() {
+        let empty = |number| [7, 0, 0, 0, number, 1, 0];
+        let error = parse_t(&empty(112), 7).unwrap_err();
+        assert_eq!(error, WireError::UnknownType { number: 112 });
+        let error = parse_t(&empty(6), 7).unwrap_err();
+        assert_eq!(error, WireError::NotARequest { message: MessageType::Tlerror });
+        let error = parse_t(&empty(121), 7).unwrap_err();
+        assert_eq!(error, WireError::NotARequest { message: MessageType::Rclunk });
+        let error = parse_r(&empty(120), 7).unwrap_err();
+        assert_eq!(error, WireError::NotAReply { message: MessageType::Tclunk });
+        let error = parse_r(&empty(107), 7).unwrap_err();
+        assert_eq!(error, WireError::UnknownType { number: 107 });
+    }
+
+    #[test]
+    fn a_size_other_than_the_length_that_arrived_is_an_error() {
+        for size in [0, 6, 8, u32::MAX] {
+            let header = Header { size, kind: MessageType::Rclunk, tag: Tag(1) };
+            let mismatch = WireError::SizeMismatch { message: MessageType::Rclunk, size, total: 7 };
+            assert_eq!(parse_r(&header.emit(), 7), Err(mismatch));
+        }
+        // The caller may take the size from the header itself; then the bytes decide.
+        let header = Header { size: 6, kind: MessageType::Rclunk, tag: Tag(1) };
+        assert!(parse_r(&header.emit(), 6).is_err());
+        assert_eq!(parse_r(&header.emit()[..6], 6), Err(WireError::HeaderTruncated { length: 6 }));
+    }
+}

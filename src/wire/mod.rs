@@ -14,8 +14,8 @@
 //!   in the descriptors of the client; only the *head* of these messages, all that stands before the data, passes
 //!   through this module. [`Header::head_length`] tells how much of a request to gather.
 //!
-//! One file for each family of messages. In it each message is declared once, by [`message!`](codec), its fields in
-//! the order of the wire; parsing and emitting follow from that. The numbers are in one table, [`message`].
+//! One file for each family of messages. In it each message is declared once, by the macro `message!`, its fields in
+//! the order of the wire; parsing and emitting follow from that. The numbers are in one table, in `message.rs`.
 //!
 //! The layouts are those of diod's `protocol.md`, Linux's `include/net/9p` and the Plan 9 manual, section 5.
 //! This module relies on no other of the crate.
@@ -38,6 +38,9 @@ mod readdir;
 mod version;
 mod walk;
 mod xattr;
+
+#[cfg(test)]
+mod golden;
 
 pub use attach::{NONUNAME, Rattach, Rauth, Tattach, Tauth};
 pub use attr::{GetattrMask, Rgetattr, Rsetattr, Rstatfs, SetattrMask, Tgetattr, Time, Tsetattr, Tstatfs};

@@ -121,3 +121,65 @@ message! {
         pub iounit: u32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{QidKind, Tag, golden};
+    use super::*;
+
+    const QID: Qid = Qid { kind: QidKind::empty(), version: 0x1112_1314, path: 0x2122_2324_2526_2728 };
+
+    #[test]
+    fn tlopen_is_its_golden_bytes() {
+        golden::request(
+            "0f000000 0c 0201 06050403 02800100",
+            Tag(0x0102),
+            Tlopen {
+                fid: Fid(0x0304_0506),
+                flags: OpenFlags::RDWR | OpenFlags::LARGEFILE | OpenFlags::DIRECTORY,
+            },
+        );
+    }
+
+    #[test]
+    fn rlopen_is_its_golden_bytes() {
+        golden::reply(
+            "18000000 0d 0201 00 14131211 28272625 24232221 00100000",
+            Tag(0x0102),
+            Rlopen { qid: QID, iounit: 4096 },
+        );
+    }
+
+    #[test]
+    fn tlcreate_is_its_golden_bytes() {
+        golden::request(
+            "1c000000 0e 0201 06050403 0300 'foo' 41820000 a4810000 f4010000",
+            Tag(0x0102),
+            Tlcreate {
+                fid: Fid(0x0304_0506),
+                name: b"foo",
+                flags: OpenFlags::WRONLY | OpenFlags::CREATE | OpenFlags::TRUNC | OpenFlags::LARGEFILE,
+                mode: 0o100_644,
+                gid: 500,
+            },
+        );
+    }
+
+    #[test]
+    fn rlcreate_is_its_golden_bytes() {
+        golden::reply(
+            "18000000 0f 0201 00 14131211 28272625 24232221 0d0c0b0a",
+            Tag(0x0102),
+            Rlcreate { qid: QID, iounit: 0x0a0b_0c0d },
+        );
+    }
+
+    #[test]
+    fn the_two_lowest_bits_of_the_flags_are_a_number() {
+        let access = |bits| OpenFlags::from_bits_retain(bits).access();
+        assert_eq!(access(0o100_000), Access::Read);
+        assert_eq!(access(0o2001), Access::Write);
+        assert_eq!(access(2), Access::ReadWrite);
+        assert_eq!(access(3), Access::Neither);
+    }
+}
