@@ -348,7 +348,7 @@ mod tests {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            let fid = Fid(u32::try_from(state % 400).unwrap() * 0x0101_0101);
+            let fid = Fid(u32::try_from(state % 400).unwrap() * 0x00a0_0101);
             if state & (1 << 40) == 0 {
                 let expected = if model.contains_key(&fid) {
                     Err(Errno::EBADF)

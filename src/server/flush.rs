@@ -8,3 +8,18 @@ use crate::wire::{Rflush, Tflush};
 pub(super) fn flush(_request: Tflush) -> Rflush {
     Rflush
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::client::Client;
+    use crate::wire::Tag;
+
+    #[test]
+    fn every_flush_is_answered() {
+        let mut client = Client::attached();
+        for oldtag in [Tag(0), Tag(7), Tag::NOTAG] {
+            assert_eq!(client.call(Tflush { oldtag }), Ok(()));
+        }
+    }
+}
