@@ -312,6 +312,14 @@ mod tests {
         driver
     }
 
+    fn address_of(configuration: &mut QueueConfiguration, area: Area) -> &mut GuestAddress {
+        match area {
+            Area::Descriptors => &mut configuration.descriptors,
+            Area::Available => &mut configuration.available,
+            Area::Used => &mut configuration.used,
+        }
+    }
+
     #[test]
     fn the_size_is_a_power_of_two_from_2_to_32768() {
         let driver = Driver::new(2, PLAIN);
@@ -333,16 +341,11 @@ mod tests {
     #[test]
     fn each_part_is_aligned_as_the_specification_says() {
         let driver = Driver::new(16, PLAIN);
-        let parts: [(Area, u64, fn(&mut QueueConfiguration) -> &mut GuestAddress); 3] = [
-            (Area::Descriptors, 16, |configuration| &mut configuration.descriptors),
-            (Area::Available, 2, |configuration| &mut configuration.available),
-            (Area::Used, 4, |configuration| &mut configuration.used),
-        ];
-        for (area, alignment, part) in parts {
+        for (area, alignment) in [(Area::Descriptors, 16), (Area::Available, 2), (Area::Used, 4)] {
             for shift in 1..alignment {
                 let mut configuration = driver.configuration;
-                part(&mut configuration).0 += shift;
-                let address = *part(&mut configuration);
+                address_of(&mut configuration, area).0 += shift;
+                let address = *address_of(&mut configuration, area);
                 let fault = SplitQueue::new(&driver.memory(), &configuration).unwrap_err();
                 assert_eq!(fault, Fault::Alignment { area, address, alignment });
             }
@@ -354,18 +357,15 @@ mod tests {
         for features in [PLAIN, EVENT_IDX] {
             let driver = Driver::new(16, features);
             let event = if features == PLAIN { 0 } else { 2 };
-            let parts: [(Area, u64, fn(&mut QueueConfiguration) -> &mut GuestAddress); 3] = [
-                (Area::Descriptors, 256, |configuration| &mut configuration.descriptors),
-                (Area::Available, 36 + event, |configuration| &mut configuration.available),
-                (Area::Used, 132 + event, |configuration| &mut configuration.used),
-            ];
-            for (area, length, part) in parts {
+            let lengths =
+                [(Area::Descriptors, 256), (Area::Available, 36 + event), (Area::Used, 132 + event)];
+            for (area, length) in lengths {
                 let last = (driver.end() - length) & !15;
                 let mut configuration = driver.configuration;
-                part(&mut configuration).0 = last;
+                address_of(&mut configuration, area).0 = last;
                 assert!(SplitQueue::new(&driver.memory(), &configuration).is_ok());
                 let address = GuestAddress(last + 16);
-                *part(&mut configuration) = address;
+                *address_of(&mut configuration, area) = address;
                 let fault = SplitQueue::new(&driver.memory(), &configuration).unwrap_err();
                 let at = GuestAddress(driver.end());
                 assert_eq!(
