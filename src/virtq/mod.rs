@@ -32,6 +32,8 @@ pub mod split;
 
 #[cfg(test)]
 mod driver_model;
+#[cfg(test)]
+mod two_threads;
 
 use core::fmt;
 
