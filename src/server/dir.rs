@@ -124,3 +124,80 @@ pub(super) fn remove(session: &mut Session, request: Tremove) -> Result<Rremove,
     session.clunk(request.fid)?;
     Err(Errno::EROFS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::client::{Client, LINK};
+    use crate::wire::{Fid, Rmessage, Tmessage, UnlinkFlags};
+    use std::vec::Vec;
+
+    fn readlink(client: &mut Client, fid: u32) -> Result<Vec<u8>, Errno> {
+        client.call_with_data(Treadlink { fid: Fid(fid) }, b"", |reply, _| match reply {
+            Rmessage::Rreadlink(reply) => Some(reply.target.to_vec()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_symbolic_link_tells_its_target() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"link"]).unwrap();
+        assert_eq!(readlink(&mut client, 1).as_deref(), Ok(&b"sub/deep"[..]));
+        assert_eq!(readlink(&mut client, 0), Err(Errno::EINVAL));
+        assert_eq!(readlink(&mut client, 9), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn the_longest_target_fits_unless_msize_is_smaller() {
+        for (msize, length, expected) in
+            [(8192, 4095, Ok(4095)), (4096, 4087, Ok(4087)), (4096, 4088, Err(Errno::EMSGSIZE))]
+        {
+            let mut client = Client::versioned(msize);
+            client.piece = 11;
+            client.room = 4200;
+            client.attach(0, b"").unwrap();
+            client.tree.inode(LINK).content = std::vec![b't'; length];
+            client.walk(0, 1, &[b"link"]).unwrap();
+            assert_eq!(readlink(&mut client, 1).map(|target| target.len()), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_renamed_or_removed() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        let (name, gid, flags) = (&b"new"[..], 0, UnlinkFlags::empty());
+        let requests = |fid, dfid| -> Vec<Tmessage<'_>> {
+            let (mode, major, minor) = (0o644, 0, 0);
+            Vec::from([
+                Tsymlink { fid: dfid, name, symtgt: b"x", gid }.into(),
+                Tmknod { dfid, name, mode, major, minor, gid }.into(),
+                Tmkdir { dfid, name, mode, gid }.into(),
+                Tlink { dfid, fid, name }.into(),
+                Trename { fid, dfid, name }.into(),
+                Trenameat { olddirfid: dfid, oldname: b"file", newdirfid: dfid, newname: name }.into(),
+                Tunlinkat { dirfd: dfid, name: b"file", flags }.into(),
+            ])
+        };
+        for request in requests(Fid(1), Fid(0)) {
+            assert_eq!(client.call(request), Err(Errno::EROFS));
+        }
+        for request in requests(Fid(1), Fid(9)) {
+            assert_eq!(client.call(request), Err(Errno::EBADF));
+        }
+        assert_eq!(client.call(Tlink { dfid: Fid(0), fid: Fid(9), name }), Err(Errno::EBADF));
+        assert_eq!(client.call(Trename { fid: Fid(9), dfid: Fid(0), name }), Err(Errno::EBADF));
+        let half = Trenameat { olddirfid: Fid(0), oldname: name, newdirfid: Fid(9), newname: name };
+        assert_eq!(client.call(half), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn a_refused_remove_clunks_its_fid() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        assert_eq!(client.call(Tremove { fid: Fid(1) }), Err(Errno::EROFS));
+        assert_eq!(client.call(Tremove { fid: Fid(1) }), Err(Errno::EBADF));
+        assert_eq!(client.session.fids_in_use(), 1);
+    }
+}

@@ -357,3 +357,175 @@ impl Reply<'_> {
         u32::try_from(total).map_err(|_| no_room(Full))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::client::Client;
+    use std::string::ToString;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// `size[4] Tclunk tag[2] fid[4]`, of a fid that is not in use; and the reply, EBADF.
+    const CLUNK: [u8; 11] = [11, 0, 0, 0, 120, 5, 0, 9, 0, 0, 0];
+    const BAD_FID: [u8; 11] = [11, 0, 0, 0, 7, 5, 0, 9, 0, 0, 0];
+
+    fn with_size(size: u32, rest: &[u8]) -> Vec<u8> {
+        [&size.to_le_bytes(), rest].concat()
+    }
+
+    #[test]
+    fn a_request_and_its_reply_may_be_split_at_any_byte() {
+        let mut client = Client::attached();
+        for piece in 1..16 {
+            (client.piece, client.room) = (piece, 300);
+            assert_eq!(client.exchange(&CLUNK), Ok(BAD_FID.to_vec()));
+            assert_eq!(client.walk(0, 1, &[b"sub", b"deep", b"leaf"]).map(|qids| qids.len()), Ok(3));
+            assert_eq!(client.getattr(1).map(|attributes| attributes.size), Ok(4));
+            client.clunk(1).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_follows_a_request_in_its_chain_is_ignored() {
+        let mut client = Client::attached();
+        let request = [&CLUNK[..], &[0xff; 5000]].concat();
+        assert_eq!(client.exchange(&request), Ok(BAD_FID.to_vec()));
+    }
+
+    #[test]
+    fn a_request_shorter_than_a_header_is_a_fault() {
+        let mut client = Client::attached();
+        for readable in 0..7 {
+            let fault = client.exchange(&CLUNK[..readable]);
+            assert_eq!(fault, Err(SessionFault::RequestTooShort { readable }));
+        }
+    }
+
+    #[test]
+    fn a_size_that_cannot_be_is_a_fault() {
+        let mut client = Client::attached();
+        for size in 0..7 {
+            let fault = client.exchange(&with_size(size, &CLUNK[4..]));
+            assert_eq!(fault, Err(SessionFault::SizeBelowHeader { size }));
+        }
+        let fault = client.exchange(&with_size(12, &CLUNK[4..]));
+        assert_eq!(fault, Err(SessionFault::SizeBeyondChain { size: 12, readable: 11 }));
+        let fault = client.exchange(&with_size(8193, &[0; 9000]));
+        assert_eq!(fault, Err(SessionFault::SizeAboveMsize { size: 8193, msize: 8192 }));
+        let fault = client.exchange(&with_size(u32::MAX, &CLUNK[4..]));
+        assert_eq!(fault, Err(SessionFault::SizeAboveMsize { size: u32::MAX, msize: 8192 }));
+    }
+
+    #[test]
+    fn before_a_version_a_message_may_have_8192_bytes() {
+        let mut client = Client::unversioned();
+        let fault = client.exchange(&with_size(8193, &[0; 9000]));
+        assert_eq!(fault, Err(SessionFault::SizeAboveMsize { size: 8193, msize: 8192 }));
+        let long = with_size(8192, &[&[104, 1, 0][..], &[0; 8185]].concat());
+        assert_eq!(client.exchange(&long).map(|reply| (reply[4], reply[7])), Ok((7, 71)));
+    }
+
+    #[test]
+    fn a_request_too_long_for_the_private_buffer_is_answered_with_an_error() {
+        let mut client = Client::versioned(512_000);
+        for size in [8193, 20_000, 512_000] {
+            let request = with_size(size, &vec![110; size as usize - 4]);
+            assert_eq!(client.exchange(&request), Ok(vec![11, 0, 0, 0, 7, 110, 110, 90, 0, 0, 0]));
+        }
+        client.attach(0, b"").unwrap();
+    }
+
+    #[test]
+    fn room_for_less_than_an_error_is_a_fault() {
+        let mut client = Client::attached();
+        for room in 0..11 {
+            client.room = room;
+            let (reply, room) = (MessageType::Rlerror, room as usize);
+            let fault = SessionFault::NoRoomForReply { reply, needed: 11, room };
+            assert_eq!(client.exchange(&CLUNK), Err(fault));
+        }
+        client.room = 11;
+        assert_eq!(client.exchange(&CLUNK), Ok(BAD_FID.to_vec()));
+    }
+
+    #[test]
+    fn room_for_less_than_the_reply_is_a_fault() {
+        let mut client = Client::attached();
+        client.room = 159;
+        // size[4] Tgetattr tag[2] fid[4] request_mask[8]
+        let request = [19, 0, 0, 0, 24, 5, 0, 0, 0, 0, 0, 0xff, 7, 0, 0, 0, 0, 0, 0];
+        let fault = SessionFault::NoRoomForReply { reply: MessageType::Rgetattr, needed: 160, room: 159 };
+        assert_eq!(client.exchange(&request), Err(fault));
+        client.room = 160;
+        assert_eq!(client.exchange(&request).map(|reply| reply.len()), Ok(160));
+    }
+
+    #[test]
+    fn a_type_that_is_no_request_is_not_supported() {
+        let mut client = Client::attached();
+        for kind in [0, 1, 6, 7, 9, 98, 99, 111, 112, 113, 114, 115, 124, 125, 126, 127, 128, 255] {
+            let request = [7, 0, 0, 0, kind, 5, 0];
+            assert_eq!(client.exchange(&request), Ok(vec![11, 0, 0, 0, 7, 5, 0, 95, 0, 0, 0]), "{kind}");
+        }
+        assert_eq!(client.exchange(&CLUNK), Ok(BAD_FID.to_vec()));
+    }
+
+    #[test]
+    fn a_malformed_body_is_a_protocol_error_and_the_session_goes_on() {
+        let mut client = Client::attached();
+        for request in [
+            &[7, 0, 0, 0, 120, 5, 0][..],
+            &[10, 0, 0, 0, 120, 5, 0, 0, 0, 0],
+            &[12, 0, 0, 0, 120, 5, 0, 0, 0, 0, 0, 0],
+            // A walk of 17 names, and one whose name is longer than the message.
+            &[&[51, 0, 0, 0, 110, 5, 0, 0, 0, 0, 0, 1, 0, 0, 0, 17, 0][..], &[0; 34]].concat(),
+            &[19, 0, 0, 0, 110, 5, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0],
+        ] {
+            assert_eq!(client.exchange(request), Ok(vec![11, 0, 0, 0, 7, 5, 0, 71, 0, 0, 0]));
+        }
+        assert_eq!(client.exchange(&CLUNK), Ok(BAD_FID.to_vec()));
+    }
+
+    #[test]
+    fn a_reset_clunks_everything_and_keeps_the_statistics() {
+        let mut client = Client::attached();
+        client.session.reset();
+        assert_eq!(client.session.fids_in_use(), 0);
+        assert_eq!(client.session.msize(), MAX_REQUEST_HEAD);
+        assert_eq!(client.session.statistics().total(), 2);
+    }
+
+    #[test]
+    fn statistics_count_requests_errors_and_bytes() {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"file"]);
+        client.open_path(2, &[b"sub"]);
+        let file = client.read(1, 0, 1000).unwrap().len() as u64;
+        let entries = client.readdir(2, 0, 1000).unwrap().len() as u64;
+        client.exchange(&CLUNK).unwrap();
+        client.exchange(&[7, 0, 0, 0, 250, 5, 0]).unwrap();
+        let statistics = client.session.statistics();
+        let counts: Vec<_> = statistics.by_code().collect();
+        assert_eq!(counts, [(12, 2), (40, 1), (100, 1), (104, 1), (110, 2), (116, 1), (120, 1), (250, 1)]);
+        assert_eq!((statistics.total(), statistics.requests(110), statistics.errors), (10, 2, 2));
+        // `.`, `..` and `deep`, 24 bytes and the name each.
+        assert_eq!(entries, 3);
+        assert_eq!(statistics.bytes_served, file + 3 * 24 + 1 + 2 + 4);
+        assert_eq!(statistics.bytes_copied, statistics.bytes_served);
+    }
+
+    #[test]
+    fn a_fault_says_what_was_wrong_with_which_values() {
+        let fault = SessionFault::SizeAboveMsize { size: 9000, msize: 8192 };
+        assert_eq!(fault.to_string(), "the request's size is 9000, the session's msize 8192");
+        let fault = SessionFault::NoRoomForReply { reply: MessageType::Rwalk, needed: 22, room: 12 };
+        assert_eq!(fault.to_string(), "Rwalk takes 22 bytes, the buffers for it hold 12");
+    }
+
+    #[test]
+    fn a_limit_on_msize_below_the_least_is_raised_to_it() {
+        let session = Session::new(SessionLimits { max_fids: 0, max_msize: 0 });
+        assert_eq!((session.max_msize, session.msize()), (MIN_MSIZE, MAX_REQUEST_HEAD));
+    }
+}

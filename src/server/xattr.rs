@@ -105,3 +105,125 @@ pub(super) fn xattrcreate(session: &Session, request: Txattrcreate<'_>) -> Resul
     session.file(request.fid)?;
     Err(Errno::EROFS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::client::{Client, FILE};
+    use crate::wire::{Fid, OpenFlags, Tgetattr, Tremove, XattrFlags};
+
+    fn walked() -> Client {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client
+    }
+
+    #[test]
+    fn an_empty_name_lists_the_names() {
+        let mut client = walked();
+        let names = &b"user.colour\0user.empty\0"[..];
+        assert_eq!(client.xattrwalk(1, 2, b""), Ok(names.len() as u64));
+        assert_eq!(client.read(2, 0, 1000).as_deref(), Ok(names));
+        assert_eq!(client.read(2, 12, 4).as_deref(), Ok(&b"user"[..]));
+        assert_eq!(client.xattrwalk(0, 3, b""), Ok(0));
+        assert_eq!(client.read(3, 0, 1000).as_deref(), Ok(&b""[..]));
+    }
+
+    #[test]
+    fn a_name_gives_the_value_in_parts_and_as_a_whole() {
+        let mut client = walked();
+        assert_eq!(client.xattrwalk(1, 2, b"user.colour"), Ok(12));
+        assert_eq!(client.read(2, 0, 1000).as_deref(), Ok(&b"grey and wet"[..]));
+        assert_eq!(client.read(2, 5, 3).as_deref(), Ok(&b"and"[..]));
+        assert_eq!(client.read(2, 9, 1000).as_deref(), Ok(&b"wet"[..]));
+        assert_eq!(client.read(2, 12, 1000).as_deref(), Ok(&b""[..]));
+        assert_eq!(client.read(2, i64::MAX as u64, 1000).as_deref(), Ok(&b""[..]));
+        assert_eq!(client.xattrwalk(1, 3, b"user.empty"), Ok(0));
+        assert_eq!(client.read(3, 0, 1000).as_deref(), Ok(&b""[..]));
+    }
+
+    #[test]
+    fn a_value_of_64_kib_is_read_through_a_small_msize() {
+        let mut client = walked();
+        let value: std::vec::Vec<u8> = (0..65536_u32).map(|n| n.to_le_bytes()[0]).collect();
+        client.tree.inode(FILE).xattrs.insert(b"user.big".to_vec(), value.clone());
+        assert_eq!(client.xattrwalk(1, 2, b"user.big"), Ok(65536));
+        let mut read = std::vec::Vec::new();
+        while read.len() < value.len() {
+            read.extend(client.read(2, read.len() as u64, u32::MAX).unwrap());
+        }
+        assert!(read == value);
+    }
+
+    #[test]
+    fn an_attribute_that_is_not_there_makes_no_fid() {
+        let mut client = walked();
+        assert_eq!(client.xattrwalk(1, 2, b"user.size"), Err(Errno::ENODATA));
+        assert_eq!(client.xattrwalk(1, 2, &[b'n'; 256]), Err(Errno::ERANGE));
+        assert_eq!(client.xattrwalk(1, 2, b"user.\0"), Err(Errno::EINVAL));
+        assert_eq!(client.xattrwalk(9, 2, b""), Err(Errno::EBADF));
+        assert_eq!(client.xattrwalk(1, 0, b""), Err(Errno::EBADF), "the new fid is in use");
+        assert_eq!(client.xattrwalk(1, 1, b""), Err(Errno::EBADF), "the new fid is in use");
+        assert_eq!(client.session.fids_in_use(), 2);
+    }
+
+    #[test]
+    fn an_attribute_of_an_open_file_is_read_too() {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"file"]);
+        assert_eq!(client.xattrwalk(1, 2, b"user.colour"), Ok(12));
+    }
+
+    #[test]
+    fn a_fid_that_reads_an_attribute_is_no_file() {
+        let mut client = walked();
+        client.xattrwalk(1, 2, b"user.colour").unwrap();
+        client.xattrwalk(1, 3, b"").unwrap();
+        for fid in [2, 3] {
+            assert_eq!(client.walk(fid, 4, &[]), Err(Errno::EBADF));
+            assert_eq!(client.open(fid, OpenFlags::RDONLY), Err(Errno::EBADF));
+            let request_mask = crate::wire::GetattrMask::ALL;
+            assert_eq!(client.call(Tgetattr { fid: Fid(fid), request_mask }), Err(Errno::EBADF));
+            assert_eq!(client.xattrwalk(fid, 4, b""), Err(Errno::EBADF));
+            assert_eq!(client.clunk(fid), Ok(()));
+        }
+    }
+
+    #[test]
+    fn names_are_kept_for_64_fids_at_a_time() {
+        let mut client = walked();
+        for fid in 2..66 {
+            client.xattrwalk(1, fid, b"user.colour").unwrap();
+        }
+        assert_eq!(client.xattrwalk(1, 66, b"user.colour"), Err(Errno::ENFILE));
+        assert_eq!(client.xattrwalk(1, 66, b""), Ok(23), "a list needs no name");
+        client.clunk(20).unwrap();
+        client.xattrwalk(1, 20, b"user.empty").unwrap();
+        assert_eq!(client.read(20, 0, 100).as_deref(), Ok(&b""[..]));
+        assert_eq!(client.read(21, 0, 100).as_deref(), Ok(&b"grey and wet"[..]));
+        assert_eq!(client.call(Tremove { fid: Fid(21) }), Err(Errno::EROFS));
+        client.xattrwalk(1, 21, b"user.empty").unwrap();
+    }
+
+    #[test]
+    fn a_failed_insertion_keeps_no_name() {
+        let mut client = walked();
+        for fid in 2..100 {
+            client.walk(0, fid, &[]).unwrap();
+        }
+        for _ in 0..=MAX_ATTRIBUTE_FIDS {
+            assert_eq!(client.xattrwalk(1, 100, b"user.colour"), Err(Errno::EMFILE));
+        }
+        client.clunk(50).unwrap();
+        assert_eq!(client.xattrwalk(1, 100, b"user.colour"), Ok(12));
+    }
+
+    #[test]
+    fn no_attribute_is_set() {
+        let mut client = walked();
+        let flags = XattrFlags::empty();
+        let request = |fid| Txattrcreate { fid: Fid(fid), name: b"user.x", attr_size: 1, flags };
+        assert_eq!(client.call(request(1)), Err(Errno::EROFS));
+        assert_eq!(client.call(request(9)), Err(Errno::EBADF));
+    }
+}
