@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A small file system in memory, for the tests of the server: a tree of directories, files with holes, symbolic links,
-//! special files and extended attributes. It is a true [`FileSystem`], with every guarantee of the trait.
+//! A small file system in memory, for the tests of the server: a tree of directories, files with holes,
+//! symbolic links, special files and extended attributes. It is a true [`FileSystem`], with every guarantee of
+//! the trait.
 
 use core::ops::ControlFlow;
 use std::collections::BTreeMap;

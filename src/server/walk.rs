@@ -16,8 +16,8 @@ use crate::wire::{MAXWELEM, Qid, Qids, Rwalk, Twalk};
 /// walks from directories that it has open. What is walked to is not open.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; EINVAL to move an open fid; EMFILE; for the
-/// first name what [`Step::new`] and [`FileSystem::lookup`] say.
+/// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; EINVAL to move an open fid;
+/// EMFILE; for the first name what [`Step::new`] and [`FileSystem::lookup`] say.
 pub(super) fn walk<'b>(
     session: &mut Session,
     exports: &Exports<'_>,

@@ -12,12 +12,12 @@ use crate::fs::Errno;
 use crate::mem::window::Window;
 use crate::wire::{Rxattrcreate, Rxattrwalk, Txattrcreate, Txattrwalk};
 
-/// Most fids of a session that can each read one attribute by name at a time. (Linux clunks such a fid when it has read the
-/// value.)
+/// Most fids of a session that can each read one attribute by name at a time. (Linux clunks such a fid when it
+/// has read the value.)
 pub const MAX_ATTRIBUTE_FIDS: usize = 64;
 
-/// The names of the attributes that fids of the session read. They stand apart from the fid table, so that its slots stay small.
-/// 16 KiB.
+/// The names of the attributes that fids of the session read. They stand apart from the fid table, so that its
+/// slots stay small. 16 KiB.
 pub struct AttributeNames {
     /// An empty name is a free place.
     names: Box<[heapless::Vec<u8, MAX_NAME>; MAX_ATTRIBUTE_FIDS]>,
@@ -69,8 +69,9 @@ impl Default for AttributeNames {
 /// Txattrwalk: an empty name is the list of names.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; ERANGE for a name of more than 255 bytes, EINVAL for one with a NUL;
-/// EMFILE, ENFILE; ENODATA and whatever else [`FileSystem::read_attribute`](crate::fs::FileSystem::read_attribute) says.
+/// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; ERANGE for a name of more than 255
+/// bytes, EINVAL for one with a NUL; EMFILE, ENFILE; ENODATA and whatever else
+/// [`FileSystem::read_attribute`](crate::fs::FileSystem::read_attribute) says.
 pub(super) fn xattrwalk(
     session: &mut Session,
     exports: &Exports<'_>,
