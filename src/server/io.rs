@@ -179,6 +179,13 @@ mod tests {
     }
 
     #[test]
+    fn a_read_that_the_backend_counts_wrong_is_an_error() {
+        let mut client = opened();
+        client.tree.inode(FILE).miscounts = true;
+        assert_eq!(client.read(1, 0, 10), Err(Errno::EIO));
+    }
+
+    #[test]
     fn a_fid_that_is_not_open_for_reading_is_not_read() {
         let mut client = Client::attached();
         client.tree.inode(FILE).writable = true;

@@ -27,6 +27,8 @@ pub struct Inode {
     pub data_version: Option<u64>,
     /// Reading the content fails with EIO after `content` was put.
     pub broken: bool,
+    /// Reading the content puts one byte less than it says.
+    pub miscounts: bool,
 }
 
 pub struct Tree {
@@ -57,6 +59,7 @@ impl Tree {
             generation: Some(77),
             data_version: Some(9),
             broken: false,
+            miscounts: false,
         });
         node
     }
@@ -140,7 +143,7 @@ impl FileSystem for Tree {
             return Err(Errno::EIO);
         }
         sink.put_zeros(usize::try_from(count).unwrap() - data).map_err(full)?;
-        Ok(u32::try_from(count).unwrap())
+        Ok(u32::try_from(count).unwrap() + u32::from(inode.miscounts))
     }
 
     fn read_directory(

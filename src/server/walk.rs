@@ -173,6 +173,7 @@ mod tests {
         client.walk(0, 1, &[b"sub"]).unwrap();
         assert_eq!(client.walk(0, 1, &[b"file"]), Err(Errno::EBADF));
         assert_eq!(client.walk(0, u32::MAX, &[b"file"]), Err(Errno::EBADF));
+        assert_eq!(client.walk(0, 1, &[b"sub", b"nothing"]), Err(Errno::EBADF));
         assert_eq!(client.walk(9, 2, &[]), Err(Errno::EBADF));
         assert_eq!(client.node(1), Ok(SUB));
     }

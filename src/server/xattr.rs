@@ -207,6 +207,18 @@ mod tests {
     }
 
     #[test]
+    fn a_new_session_keeps_no_name() {
+        let mut client = walked();
+        for fid in 2..66 {
+            client.xattrwalk(1, fid, b"user.colour").unwrap();
+        }
+        client.version(8192, crate::wire::VERSION).unwrap();
+        client.attach(0, b"").unwrap();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        assert_eq!(client.xattrwalk(1, 2, b"user.colour"), Ok(12));
+    }
+
+    #[test]
     fn a_failed_insertion_keeps_no_name() {
         let mut client = walked();
         for fid in 2..100 {
