@@ -21,7 +21,8 @@ message! {
 }
 
 message! {
-    /// `size[4] Rreaddir tag[2] count[4] data[count]`: `data` is whole entries, one after the other ([`Dirent`]).
+    /// `size[4] Rreaddir tag[2] count[4] data[count]`: `data` is whole entries, one after the other
+    /// ([`Dirent`]).
     pub struct Rreaddir {
         /// Bytes of entries; 0 after the last entry.
         pub count: u32,
