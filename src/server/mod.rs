@@ -34,7 +34,7 @@ pub mod xattr;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
-mod tree;
+pub(crate) mod tree;
 
 pub use exports::{ExportId, Exports};
 pub use session::{Scratch, Session, SessionFault, SessionLimits};

@@ -31,7 +31,7 @@ pub mod notify;
 pub mod split;
 
 #[cfg(test)]
-mod driver_model;
+pub(crate) mod driver_model;
 #[cfg(test)]
 mod two_threads;
 
