@@ -188,18 +188,22 @@ impl Connection {
         let Line::Running { memory, queue } = &mut self.line else { return Ok(Drained::default()) };
         let mut requests = 0;
         let served = serve(memory, queue, &mut self.session, exports, scratch, budget, &mut requests);
-        let published = if requests > 0 { queue.publish(memory) } else { Ok(false) };
+        // With nothing served this tells the driver only if the queue was just taken up (an earlier device may have
+        // died between publishing and telling).
+        let published = queue.publish(memory);
+        let statistics = &mut self.statistics;
         if requests > 0 {
-            let statistics = &mut self.statistics;
             statistics.drains += 1;
             statistics.requests += u64::from(requests);
             statistics.largest_drain = statistics.largest_drain.max(requests);
-            if published == Ok(true) {
+        }
+        match published {
+            Ok(true) => {
                 statistics.notifications_sent += 1;
                 notify.call();
-            } else {
-                statistics.notifications_suppressed += 1;
             }
+            _ if requests > 0 => statistics.notifications_suppressed += 1,
+            _ => {}
         }
         match served.and(published.map_err(Fault::Ring)) {
             Ok(_) => Ok(Drained { requests, more: requests == budget }),
