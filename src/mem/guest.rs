@@ -469,6 +469,7 @@ mod tests {
         let mut room = Room::new();
         let memory = room.memory(&[(0x1000, 128, 16), (0x1010, 0, 4), (0x1014, 64, 16)]);
         assert_eq!(pieces(&memory, 0x100f, 2), Ok([(143, 1), (0, 1)].to_vec()));
+        assert_eq!(pieces(&memory, 0x1010, 5), Ok([(0, 4), (64, 1)].to_vec()));
         assert_eq!(pieces(&memory, 0x100e, 16), Ok([(142, 2), (0, 4), (64, 10)].to_vec()));
         assert_eq!(pieces(&memory, 0x1000, 36), Ok([(128, 16), (0, 4), (64, 16)].to_vec()));
         assert_eq!(pieces(&memory, 0x1000, 37), Err(unmapped(0x1000, 37, 0x1024)));

@@ -35,7 +35,7 @@ pub mod xattr;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
-mod tree;
+pub(crate) mod tree;
 
 pub use exports::{ExportId, Exports};
 pub use fault::SessionFault;

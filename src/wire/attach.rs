@@ -31,7 +31,8 @@ message! {
 }
 
 message! {
-    /// `size[4] Tattach tag[2] fid[4] afid[4] uname[s] aname[s] n_uname[4]`: makes `fid` the root of an export.
+    /// `size[4] Tattach tag[2] fid[4] afid[4] uname[s] aname[s] n_uname[4]`: makes `fid` the root of an
+    /// export.
     pub struct Tattach<'a> {
         /// What will stand for the root.
         pub fid: Fid,

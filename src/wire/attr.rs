@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tgetattr, Tsetattr, Tstatfs: what `stat`, `chmod`, `chown`, `truncate`, `utimensat` and `statfs` are made of.
+//! Tgetattr, Tsetattr, Tstatfs: what `stat`, `chmod`, `chown`, `truncate`, `utimensat` and `statfs` are made
+//! of.
 
 use super::codec::{Decoder, Encoder, Field, flags, message, total_length};
 use super::{Fid, Qid, WireError};
@@ -102,9 +103,9 @@ message! {
 }
 
 message! {
-    /// `size[4] Rgetattr tag[2] valid[8] qid[13] mode[4] uid[4] gid[4] nlink[8] rdev[8] size[8] blksize[8] blocks[8]
-    /// atime_sec[8] atime_nsec[8] mtime_sec[8] mtime_nsec[8] ctime_sec[8] ctime_nsec[8] btime_sec[8] btime_nsec[8]
-    /// gen[8] data_version[8]`
+    /// `size[4] Rgetattr tag[2] valid[8] qid[13] mode[4] uid[4] gid[4] nlink[8] rdev[8] size[8] blksize[8]
+    /// blocks[8] atime_sec[8] atime_nsec[8] mtime_sec[8] mtime_nsec[8] ctime_sec[8] ctime_nsec[8]
+    /// btime_sec[8] btime_nsec[8] gen[8] data_version[8]`
     pub struct Rgetattr {
         /// Which of the fields below mean something.
         pub valid: GetattrMask,
@@ -134,8 +135,8 @@ message! {
         pub ctime: Time,
         /// Creation.
         pub btime: Time,
-        /// The inode's generation: tells two files apart that had the same number one after the other. (`gen` is a
-        /// keyword.)
+        /// The inode's generation: tells two files apart that had the same number one after the other. (`gen`
+        /// is a keyword.)
         pub generation: u64,
         /// Changes whenever content or attributes do.
         pub data_version: u64,
@@ -143,8 +144,8 @@ message! {
 }
 
 message! {
-    /// `size[4] Tsetattr tag[2] fid[4] valid[4] mode[4] uid[4] gid[4] size[8] atime_sec[8] atime_nsec[8] mtime_sec[8]
-    /// mtime_nsec[8]`
+    /// `size[4] Tsetattr tag[2] fid[4] valid[4] mode[4] uid[4] gid[4] size[8] atime_sec[8] atime_nsec[8]
+    /// mtime_sec[8] mtime_nsec[8]`
     pub struct Tsetattr {
         /// The file.
         pub fid: Fid,
@@ -179,7 +180,8 @@ message! {
 }
 
 message! {
-    /// `size[4] Rstatfs tag[2] type[4] bsize[4] blocks[8] bfree[8] bavail[8] files[8] ffree[8] fsid[8] namelen[4]`
+    /// `size[4] Rstatfs tag[2] type[4] bsize[4] blocks[8] bfree[8] bavail[8] files[8] ffree[8] fsid[8]
+    /// namelen[4]`
     pub struct Rstatfs {
         /// `type`: the magic number of the file system.
         pub kind: u32,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the tests of every message share: its golden bytes, written by hand from the specification, are what it emits
-//! and what it parses from; cut, extended or changed bytes never panic.
+//! What the tests of every message share: its golden bytes, written by hand from the specification, are what
+//! it emits and what it parses from; cut, extended or changed bytes never panic.
 //!
-//! Golden bytes are written field by field, in hexadecimal as they stand on the wire, or as text in single quotes:
-//! `15000000 64 ffff 00200000 0800 '9P2000.L'`. Text holds no space.
+//! Golden bytes are written field by field, in hexadecimal as they stand on the wire, or as text in single
+//! quotes: `15000000 64 ffff 00200000 0800 '9P2000.L'`. Text holds no space.
 
 use std::vec;
 use std::vec::Vec;
@@ -90,7 +90,8 @@ fn emitted(length: usize, emit: impl Fn(&mut [u8]) -> Result<usize, WireError>) 
     buffer
 }
 
-/// Cut or extended bytes are an error; bytes with one changed are an error, or else emit to the same bytes again.
+/// Cut or extended bytes are an error; bytes with one changed are an error, or else emit to the same bytes
+/// again.
 fn check_damaged(golden: &[u8], total: u32, again: impl Fn(&[u8], u32) -> Result<Vec<u8>, WireError>) {
     for length in 0..golden.len() {
         let cut = &golden[..length];

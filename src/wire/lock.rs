@@ -70,7 +70,8 @@ message! {
 }
 
 message! {
-    /// `size[4] Tgetlock tag[2] fid[4] type[1] start[8] length[8] proc_id[4] client_id[s]`: which lock would be in the way?
+    /// `size[4] Tgetlock tag[2] fid[4] type[1] start[8] length[8] proc_id[4] client_id[s]`: which lock would
+    /// be in the way?
     pub struct Tgetlock<'a> {
         /// An open file.
         pub fid: Fid,
@@ -90,7 +91,8 @@ message! {
 message! {
     /// `size[4] Rgetlock tag[2] type[1] start[8] length[8] proc_id[4] client_id[s]`
     pub struct Rgetlock<'a> {
-        /// `type` of the lock in the way, or [`LockType::Unlock`] if there is none; the rest is as in the request then.
+        /// `type` of the lock in the way, or [`LockType::Unlock`] if there is none; the rest is as in the
+        /// request then.
         pub kind: LockType,
         /// Its first byte.
         pub start: u64,

@@ -15,7 +15,10 @@ macro_rules! message_table {
     (
         never sent: $illegal:ident = $illegal_number:literal;
         reply only: $error:ident = $error_number:literal;
-        $($t:ident $(<$t_lifetime:lifetime>)? = $t_number:literal, $r:ident $(<$r_lifetime:lifetime>)? = $r_number:literal;)+
+        $(
+            $t:ident $(<$t_lifetime:lifetime>)? = $t_number:literal,
+            $r:ident $(<$r_lifetime:lifetime>)? = $r_number:literal;
+        )+
     ) => {
         codec::byte_names! {
             /// The `type` of a message. A request has an even number, its reply the next.
@@ -263,8 +266,8 @@ fn emit_header(
 
 /// Takes a request apart.
 ///
-/// `head` is the message from its first byte on, without the data of a Twrite ([`Header::head_length`] bytes);
-/// `total` is the length of the message as it arrived, with that data.
+/// `head` is the message from its first byte on, without the data of a Twrite ([`Header::head_length`]
+/// bytes); `total` is the length of the message as it arrived, with that data.
 ///
 /// # Errors
 /// The check that the message failed. Where the header is there, [`Header::parse`] gives the tag to answer to.
@@ -278,8 +281,8 @@ pub fn parse_t(head: &[u8], total: u32) -> Result<(Tag, Tmessage<'_>), WireError
 
 /// Takes a reply apart.
 ///
-/// `head` is the message from its first byte on, without the data of an Rread or Rreaddir; `total` is the length of
-/// the message as it arrived, with that data.
+/// `head` is the message from its first byte on, without the data of an Rread or Rreaddir; `total` is the
+/// length of the message as it arrived, with that data.
 ///
 /// # Errors
 /// The check that the message failed.
@@ -291,8 +294,8 @@ pub fn parse_r(head: &[u8], total: u32) -> Result<(Tag, Rmessage<'_>), WireError
     Ok((header.tag, message))
 }
 
-/// Takes a reply apart whose data stands right behind it, as a client has it. The data of any other message than
-/// Rread and Rreaddir is empty. [`Dirents`] takes that of Rreaddir apart.
+/// Takes a reply apart whose data stands right behind it, as a client has it. The data of any other message
+/// than Rread and Rreaddir is empty. [`Dirents`] takes that of Rreaddir apart.
 ///
 /// # Errors
 /// The check that the message failed.

@@ -6,8 +6,9 @@ use super::codec::{flags, message};
 use super::{Fid, Qid};
 
 flags! {
-    /// How a file is opened: the bits of Linux's `open(2)`, as the generic table (and x86) numbers them, whatever the
-    /// client's architecture. The two lowest are not flags but a number: see [`OpenFlags::access`].
+    /// How a file is opened: the bits of Linux's `open(2)`, as the generic table (and x86) numbers them,
+    /// whatever the client's architecture. The two lowest are not flags but a number: see
+    /// [`OpenFlags::access`].
     pub struct OpenFlags: u32 {
         /// P9_DOTL_WRONLY. Of the two lowest bits; see [`OpenFlags::access`].
         const WRONLY = 0o1;
@@ -41,7 +42,8 @@ flags! {
         const NOATIME = 0o100_0000;
         /// P9_DOTL_CLOEXEC.
         const CLOEXEC = 0o200_0000;
-        /// P9_DOTL_SYNC: a write is answered when its data and metadata are durable. (Linux's `O_SYNC` is this and DSYNC.)
+        /// P9_DOTL_SYNC: a write is answered when its data and metadata are durable. (Linux's `O_SYNC` is
+        /// this and DSYNC.)
         const SYNC = 0o400_0000;
     }
 }
@@ -96,8 +98,8 @@ message! {
 }
 
 message! {
-    /// `size[4] Tlcreate tag[2] fid[4] name[s] flags[4] mode[4] gid[4]`: makes a regular file in the directory of `fid`,
-    /// and opens it. `fid` stands for the new file then.
+    /// `size[4] Tlcreate tag[2] fid[4] name[s] flags[4] mode[4] gid[4]`: makes a regular file in the
+    /// directory of `fid`, and opens it. `fid` stands for the new file then.
     pub struct Tlcreate<'a> {
         /// The directory.
         pub fid: Fid,

@@ -21,7 +21,8 @@ message! {
 }
 
 message! {
-    /// `size[4] Rreaddir tag[2] count[4] data[count]`: `data` is whole entries, one after the other ([`Dirent`]).
+    /// `size[4] Rreaddir tag[2] count[4] data[count]`: `data` is whole entries, one after the other
+    /// ([`Dirent`]).
     pub struct Rreaddir {
         /// Bytes of entries; 0 after the last entry.
         pub count: u32,
@@ -159,6 +160,24 @@ mod tests {
         }
         assert_eq!(buffer[..filled], golden);
         assert_eq!(buffer[filled..], [0xa5; 6]);
+    }
+
+    /// The start of a reply that diod's `protocol.md` shows.
+    #[test]
+    fn entries_of_another_server_parse() {
+        let data = golden::bytes(
+            "80000000 00ac1f2c 00000000 00010000 00000000 00040100 2e800000 0000ffff
+             25000000 00002658 ea000000 00000402 002e2e",
+        );
+        let directory = |path| Qid { kind: QidKind::DIR, version: 0, path };
+        let parsed: Result<Vec<_>, _> = Dirents::new(&data).collect();
+        assert_eq!(
+            parsed.unwrap(),
+            [
+                Dirent { qid: directory(0x2c_1fac), offset: 1, kind: 4, name: b"." },
+                Dirent { qid: directory(0x25_ffff), offset: 0xea_5826, kind: 4, name: b".." },
+            ]
+        );
     }
 
     #[test]

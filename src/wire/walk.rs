@@ -25,8 +25,8 @@ message! {
 message! {
     /// `size[4] Rwalk tag[2] nwqid[2] nwqid*(wqid[13])`
     pub struct Rwalk<'a> {
-        /// The files that were reached, in order. Fewer than there were names: the next one does not exist, and
-        /// `newfid` stands for nothing.
+        /// The files that were reached, in order. Fewer than there were names: the next one does not exist,
+        /// and `newfid` stands for nothing.
         pub wqids: Qids<'a>,
     }
 }
@@ -39,8 +39,8 @@ pub type Qids<'a> = WalkList<'a, Qid>;
 
 /// At most [`MAXWELEM`] elements: `n[2] n*(element)`.
 ///
-/// Either taken from a message (checked then, and decoded again whenever it is iterated), or a slice to emit. Two
-/// lists are equal when their elements are.
+/// Either taken from a message (checked then, and decoded again whenever it is iterated), or a slice to emit.
+/// Two lists are equal when their elements are.
 #[derive(Clone, Copy)]
 pub struct WalkList<'a, T> {
     elements: Elements<'a, T>,

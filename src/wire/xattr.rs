@@ -6,7 +6,8 @@ use super::Fid;
 use super::codec::{flags, message};
 
 message! {
-    /// `size[4] Txattrwalk tag[2] fid[4] newfid[4] name[s]`: makes `newfid` an attribute of `fid`'s file, to be read with Tread.
+    /// `size[4] Txattrwalk tag[2] fid[4] newfid[4] name[s]`: makes `newfid` an attribute of `fid`'s file, to
+    /// be read with Tread.
     pub struct Txattrwalk<'a> {
         /// The file.
         pub fid: Fid,
@@ -36,8 +37,8 @@ flags! {
 }
 
 message! {
-    /// `size[4] Txattrcreate tag[2] fid[4] name[s] attr_size[8] flags[4]`: makes `fid` an attribute of its file, to be written with
-    /// Twrite. The attribute is set when `fid` is clunked.
+    /// `size[4] Txattrcreate tag[2] fid[4] name[s] attr_size[8] flags[4]`: makes `fid` an attribute of its
+    /// file, to be written with Twrite. The attribute is set when `fid` is clunked.
     pub struct Txattrcreate<'a> {
         /// The file; the attribute afterwards.
         pub fid: Fid,
