@@ -8,11 +8,12 @@ use super::session::Session;
 use crate::fs::{Errno, Timestamp};
 use crate::wire::{GetattrMask, Rgetattr, Rsetattr, Rstatfs, Tgetattr, Time, Tsetattr, Tstatfs};
 
-/// Tgetattr. All that the backend knows is answered, whatever was asked for: `valid` says what that is, and what is not valid
-/// is 0.
+/// Tgetattr. All that the backend knows is answered, whatever was asked for: `valid` says what that is, and
+/// what is not valid is 0.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file; what [`FileSystem::attributes`](crate::fs::FileSystem::attributes) says.
+/// EBADF for a `fid` that stands for no file; what
+/// [`FileSystem::attributes`](crate::fs::FileSystem::attributes) says.
 pub(super) fn getattr(
     session: &Session,
     exports: &Exports<'_>,

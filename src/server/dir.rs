@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Treadlink; and what changes a directory: Tsymlink, Tmknod, Tmkdir, Tlink, Trename, Trenameat, Tunlinkat, Tremove. All of
-//! these look at their fids and answer EROFS.
+//! Treadlink; and what changes a directory: Tsymlink, Tmknod, Tmkdir, Tlink, Trename, Trenameat, Tunlinkat,
+//! Tremove. All of these look at their fids and answer EROFS.
 
 use super::exports::Exports;
 use super::session::Session;
@@ -32,8 +32,9 @@ impl Sink for TargetSink<'_> {
 /// Treadlink.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file; EINVAL if that is no symbolic link; EMSGSIZE for a target that does not fit `msize` (only
-/// possible below 4104); what [`FileSystem::read_link`](crate::fs::FileSystem::read_link) says.
+/// EBADF for a `fid` that stands for no file; EINVAL if that is no symbolic link; EMSGSIZE for a target that
+/// does not fit `msize` (only possible below 4104); what
+/// [`FileSystem::read_link`](crate::fs::FileSystem::read_link) says.
 pub(super) fn readlink<'b>(
     session: &Session,
     exports: &Exports<'_>,

@@ -57,8 +57,8 @@ impl<'a> Exports<'a> {
         }
     }
 
-    /// The directory that an attach name selects: `""` and `/` the root of the volume, `/some/dir` a directory of it, `ctl` the
-    /// control tree. Empty components count for nothing.
+    /// The directory that an attach name selects: `""` and `/` the root of the volume, `/some/dir` a directory
+    /// of it, `ctl` the control tree. Empty components count for nothing.
     ///
     /// # Errors
     /// ENOENT for a name that is none of these, or a path to nothing; ENOTDIR for a path to something that is no

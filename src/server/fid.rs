@@ -2,13 +2,14 @@
 
 //! The fid table of a session: which file each of the client's handles stands for.
 //!
-//! A fid is any 32-bit number that the client likes, so the table is a hash table, with chains. All its memory is
-//! allocated once: for each fid the number itself (4 bytes), what it stands for (24) and the next of its chain (2), and twice
-//! as many chain heads (2 bytes each): 34 bytes a fid where the capacity is a power of two.
+//! A fid is any 32-bit number that the client likes, so the table is a hash table, with chains. All its memory
+//! is allocated once: for each fid the number itself (4 bytes), what it stands for (24) and the next of its
+//! chain (2), and twice as many chain heads (2 bytes each): 34 bytes a fid where the capacity is a power of
+//! two.
 //!
-//! A hostile client can compute fids that collide. It gains nothing: a chain is never longer than [`MAX_CHAIN`], and
-//! an insertion that would make it so is refused as if the table were full. Fids that Linux counts up from 0 never
-//! come near that bound, and neither do random ones.
+//! A hostile client can compute fids that collide. It gains nothing: a chain is never longer than
+//! [`MAX_CHAIN`], and an insertion that would make it so is refused as if the table were full. Fids that Linux
+//! counts up from 0 never come near that bound, and neither do random ones.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -45,7 +46,8 @@ pub enum FidState {
 pub struct Handle {
     /// The file.
     pub node: Node,
-    /// The directory that it was attached at, directly or through the fids that it was walked from; `..` stops there.
+    /// The directory that it was attached at, directly or through the fids that it was walked from; `..` stops
+    /// there.
     pub root: Node,
     /// The user that attached (`n_uname` of Tattach).
     pub uid: u32,
@@ -72,13 +74,15 @@ pub struct FidTable {
     heads: Box<[u16]>,
     /// The first of the positions that were in use and are not.
     freed: u16,
-    /// The first of the positions that were never in use since the table was last empty; all behind it are like it.
+    /// The first of the positions that were never in use since the table was last empty; all behind it are like
+    /// it.
     fresh: u16,
     count: usize,
 }
 
 impl FidTable {
-    /// Allocates a table for `capacity` fids, at least 1 and at most [`MAX_FIDS`] (other values are brought into that range).
+    /// Allocates a table for `capacity` fids, at least 1 and at most [`MAX_FIDS`] (other values are brought
+    /// into that range).
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.clamp(1, MAX_FIDS);

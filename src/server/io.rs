@@ -13,12 +13,12 @@ use crate::wire::{Access, Rclunk, Rfsync, Rread, Rwrite, Tclunk, Tfsync, Tread, 
 /// The last offset that a file can have (`loff_t` has a sign).
 const MAX_OFFSET: u64 = i64::MAX as u64;
 
-/// Tread: the backend puts the data straight into the client's buffers. Answers with fewer bytes than asked for at the end
-/// of the file, and where `msize` or the room for the reply is smaller.
+/// Tread: the backend puts the data straight into the client's buffers. Answers with fewer bytes than asked for
+/// at the end of the file, and where `msize` or the room for the reply is smaller.
 ///
 /// # Errors
-/// EBADF for a `fid` that is not open for reading and reads no attribute; EISDIR; EINVAL for an `offset` of 2⁶³ or more;
-/// what [`FileSystem::read`](crate::fs::FileSystem::read) says.
+/// EBADF for a `fid` that is not open for reading and reads no attribute; EISDIR; EINVAL for an `offset` of 2⁶³
+/// or more; what [`FileSystem::read`](crate::fs::FileSystem::read) says.
 pub(super) fn read(
     session: &Session,
     exports: &Exports<'_>,
@@ -59,8 +59,9 @@ pub(super) fn read(
 /// Twrite: the backend takes the data straight out of the client's buffers.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file, or is not open for writing; EROFS for a file that cannot be; EFBIG for an `offset` with
-/// which the data would reach beyond 2⁶³ − 1; what [`FileSystem::write`](crate::fs::FileSystem::write) says.
+/// EBADF for a `fid` that stands for no file, or is not open for writing; EROFS for a file that cannot be;
+/// EFBIG for an `offset` with which the data would reach beyond 2⁶³ − 1; what
+/// [`FileSystem::write`](crate::fs::FileSystem::write) says.
 pub(super) fn write(
     session: &mut Session,
     exports: &mut Exports<'_>,
@@ -175,6 +176,13 @@ mod tests {
         assert_eq!(client.read(1, 0, 1000), Err(Errno::EIO));
         assert_eq!(client.session.statistics().bytes_served, 0);
         assert_eq!(client.session.statistics().bytes_copied, CONTENT.len() as u64);
+    }
+
+    #[test]
+    fn a_read_that_the_backend_counts_wrong_is_an_error() {
+        let mut client = opened();
+        client.tree.inode(FILE).miscounts = true;
+        assert_eq!(client.read(1, 0, 10), Err(Errno::EIO));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 //! The 9P server: sessions, fids, and one function for each request.
 //!
-//! [`Session::handle`] takes one request out of a descriptor chain, and puts one reply into it. It checks the framing,
-//! gathers what stands before the payload into a private buffer, parses that with [`crate::wire`] and calls
-//! [`dispatch`]. Each request then is one function of the file of its family, which knows its message, the
-//! session, and the exports ([`crate::fs::FileSystem`]), and answers with its reply or an [`Errno`].
+//! [`Session::handle`] takes one request out of a descriptor chain, and puts one reply into it. It checks the
+//! framing, gathers what stands before the payload into a private buffer, parses that with [`crate::wire`] and
+//! calls `dispatch`. Each request then is one function of the file of its family, which knows its message,
+//! the session, and the exports ([`crate::fs::FileSystem`]), and answers with its reply or an [`Errno`].
 //!
 //! What goes wrong is of two classes. A *reply error* is answered as Rlerror, and the session goes on. A
 //! *fault* ([`SessionFault`]) is a client that breaks the framing, or gives no room for the answer: no reply can be
@@ -17,6 +17,7 @@ mod attach;
 mod attr;
 mod dir;
 pub mod exports;
+pub mod fault;
 pub mod fid;
 mod flush;
 mod io;
@@ -37,7 +38,8 @@ mod client;
 pub(crate) mod tree;
 
 pub use exports::{ExportId, Exports};
-pub use session::{Scratch, Session, SessionFault, SessionLimits};
+pub use fault::SessionFault;
+pub use session::{Scratch, Session, SessionLimits};
 pub use statistics::Statistics;
 
 use crate::fs::Errno;

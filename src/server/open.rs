@@ -12,9 +12,9 @@ use crate::wire::{Access, IOHDRSZ, OpenFlags, Rlcreate, Rlopen, Tlcreate, Tlopen
 /// Tlopen. Of the flags only the access mode, TRUNC and DIRECTORY count; the others are the client's business.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file; EINVAL if it is open; EISDIR to write to a directory; ENOTDIR for DIRECTORY and
-/// something else; ELOOP for a symbolic link; ENXIO for devices, FIFOs and sockets, which a client opens itself;
-/// EROFS to write where nothing is written.
+/// EBADF for a `fid` that stands for no file; EINVAL if it is open; EISDIR to write to a directory; ENOTDIR for
+/// DIRECTORY and something else; ELOOP for a symbolic link; ENXIO for devices, FIFOs and sockets, which a
+/// client opens itself; EROFS to write where nothing is written.
 pub(super) fn lopen(session: &mut Session, exports: &Exports<'_>, request: Tlopen) -> Result<Rlopen, Errno> {
     let handle = session.file(request.fid)?;
     if handle.state != FidState::Path {

@@ -10,7 +10,8 @@ pub(super) fn qid(node: Node, attributes: &Attributes) -> Qid {
     Qid { kind: kind(attributes.kind), version: version(attributes), path: node.0 }
 }
 
-/// The qid of an entry of a directory. Its version is 0: to know it would take reading every inode of the directory.
+/// The qid of an entry of a directory. Its version is 0: to know it would take reading every inode of the
+/// directory.
 pub(super) fn entry_qid(node: Node, file_kind: FileKind) -> Qid {
     Qid { kind: kind(file_kind), version: 0, path: node.0 }
 }
@@ -26,8 +27,8 @@ fn kind(kind: FileKind) -> QidKind {
 
 /// A number that differs, all but surely, where content or attributes differ.
 ///
-/// It is 0 where the backend keeps no `data_version`: a synthetic file, whose content changes by itself. Linux (6.4 and
-/// later) does not cache the content of a file of version 0, so no other file may have it.
+/// It is 0 where the backend keeps no `data_version`: a synthetic file, whose content changes by itself. Linux
+/// (6.4 and later) does not cache the content of a file of version 0, so no other file may have it.
 fn version(attributes: &Attributes) -> u32 {
     let Some(data_version) = attributes.data_version else { return 0 };
     let changed = attributes.changed;

@@ -17,14 +17,15 @@ use crate::wire::{Access, Dirent, Rreaddir, Treaddir};
 /// Longest entry: `qid[13] offset[8] type[1] name[s]`.
 const MAX_ENTRY: usize = 13 + 8 + 1 + 2 + MAX_NAME;
 
-/// Treaddir: as many whole entries as fit into `count`, `msize` and the room for the reply. No entry at all means that
-/// there are no more.
+/// Treaddir: as many whole entries as fit into `count`, `msize` and the room for the reply. No entry at all
+/// means that there are no more.
 ///
 /// `.` and `..` are among them; the `..` of the directory that was attached at is that directory.
 ///
 /// # Errors
-/// EBADF for a `fid` that is not open for reading; ENOTDIR; EINVAL if not even the first entry fits (to answer with none would end the
-/// directory for the client); what [`FileSystem::read_directory`](crate::fs::FileSystem::read_directory) says.
+/// EBADF for a `fid` that is not open for reading; ENOTDIR; EINVAL if not even the first entry fits (to answer
+/// with none would end the directory for the client); what
+/// [`FileSystem::read_directory`](crate::fs::FileSystem::read_directory) says.
 pub(super) fn readdir(
     session: &Session,
     exports: &Exports<'_>,

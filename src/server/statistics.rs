@@ -10,8 +10,8 @@ pub struct Statistics {
     pub errors: u64,
     /// Bytes of payload that were answered: the data of Rread and Rreaddir.
     pub bytes_served: u64,
-    /// Bytes of payload that were written into the client's memory on the way to those answers. `bytes_copied / bytes_served` is
-    /// 1.00 where each byte moved once; an answer that failed half-way through raises it.
+    /// Bytes of payload that were written into the client's memory on the way to those answers. `bytes_copied /
+    /// bytes_served` is 1.00 where each byte moved once; an answer that failed half-way through raises it.
     pub bytes_copied: u64,
     /// Bytes of Twrite payload that a backend took.
     pub bytes_written: u64,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A small file system in memory, for the tests of the server: a tree of directories, files with holes, symbolic links,
-//! special files and extended attributes. It is a true [`FileSystem`], with every guarantee of the trait.
+//! A small file system in memory, for the tests of the server: a tree of directories, files with holes,
+//! symbolic links, special files and extended attributes. It is a true [`FileSystem`], with every guarantee of
+//! the trait.
 
 use core::ops::ControlFlow;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub struct Inode {
     pub data_version: Option<u64>,
     /// Reading the content fails with EIO after `content` was put.
     pub broken: bool,
+    /// Reading the content puts one byte less than it says.
+    pub miscounts: bool,
 }
 
 pub struct Tree {
@@ -56,6 +59,7 @@ impl Tree {
             generation: Some(77),
             data_version: Some(9),
             broken: false,
+            miscounts: false,
         });
         node
     }
@@ -139,7 +143,7 @@ impl FileSystem for Tree {
             return Err(Errno::EIO);
         }
         sink.put_zeros(usize::try_from(count).unwrap() - data).map_err(full)?;
-        Ok(u32::try_from(count).unwrap())
+        Ok(u32::try_from(count).unwrap() + u32::from(inode.miscounts))
     }
 
     fn read_directory(

@@ -16,8 +16,8 @@ use crate::wire::{MAXWELEM, Qid, Qids, Rwalk, Twalk};
 /// walks from directories that it has open. What is walked to is not open.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; EINVAL to move an open fid; EMFILE; for the
-/// first name what [`Step::new`] and [`FileSystem::lookup`] say.
+/// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; EINVAL to move an open fid;
+/// EMFILE; for the first name what [`Step::new`] and [`FileSystem::lookup`] say.
 pub(super) fn walk<'b>(
     session: &mut Session,
     exports: &Exports<'_>,
@@ -173,6 +173,7 @@ mod tests {
         client.walk(0, 1, &[b"sub"]).unwrap();
         assert_eq!(client.walk(0, 1, &[b"file"]), Err(Errno::EBADF));
         assert_eq!(client.walk(0, u32::MAX, &[b"file"]), Err(Errno::EBADF));
+        assert_eq!(client.walk(0, 1, &[b"sub", b"nothing"]), Err(Errno::EBADF));
         assert_eq!(client.walk(9, 2, &[]), Err(Errno::EBADF));
         assert_eq!(client.node(1), Ok(SUB));
     }

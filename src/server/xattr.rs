@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Txattrwalk and Txattrcreate: extended attributes are read like files. The reading is Tread, in [`super::io`].
+//! Txattrwalk and Txattrcreate: extended attributes are read like files. The reading is Tread, in `io.rs`.
 
 use alloc::boxed::Box;
 
@@ -12,12 +12,12 @@ use crate::fs::Errno;
 use crate::mem::window::Window;
 use crate::wire::{Rxattrcreate, Rxattrwalk, Txattrcreate, Txattrwalk};
 
-/// Most fids of a session that can each read one attribute by name at a time. (Linux clunks such a fid when it has read the
-/// value.)
+/// Most fids of a session that can each read one attribute by name at a time. (Linux clunks such a fid when it
+/// has read the value.)
 pub const MAX_ATTRIBUTE_FIDS: usize = 64;
 
-/// The names of the attributes that fids of the session read. They stand apart from the fid table, so that its slots stay small.
-/// 16 KiB.
+/// The names of the attributes that fids of the session read. They stand apart from the fid table, so that its
+/// slots stay small. 16 KiB.
 pub struct AttributeNames {
     /// An empty name is a free place.
     names: Box<[heapless::Vec<u8, MAX_NAME>; MAX_ATTRIBUTE_FIDS]>,
@@ -69,8 +69,9 @@ impl Default for AttributeNames {
 /// Txattrwalk: an empty name is the list of names.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; ERANGE for a name of more than 255 bytes, EINVAL for one with a NUL;
-/// EMFILE, ENFILE; ENODATA and whatever else [`FileSystem::read_attribute`](crate::fs::FileSystem::read_attribute) says.
+/// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; ERANGE for a name of more than 255
+/// bytes, EINVAL for one with a NUL; EMFILE, ENFILE; ENODATA and whatever else
+/// [`FileSystem::read_attribute`](crate::fs::FileSystem::read_attribute) says.
 pub(super) fn xattrwalk(
     session: &mut Session,
     exports: &Exports<'_>,
@@ -203,6 +204,18 @@ mod tests {
         assert_eq!(client.read(21, 0, 100).as_deref(), Ok(&b"grey and wet"[..]));
         assert_eq!(client.call(Tremove { fid: Fid(21) }), Err(Errno::EROFS));
         client.xattrwalk(1, 21, b"user.empty").unwrap();
+    }
+
+    #[test]
+    fn a_new_session_keeps_no_name() {
+        let mut client = walked();
+        for fid in 2..66 {
+            client.xattrwalk(1, fid, b"user.colour").unwrap();
+        }
+        client.version(8192, crate::wire::VERSION).unwrap();
+        client.attach(0, b"").unwrap();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        assert_eq!(client.xattrwalk(1, 2, b"user.colour"), Ok(12));
     }
 
     #[test]
