@@ -34,8 +34,11 @@ mod mapping;
 mod status;
 mod superblock;
 mod symlink;
+#[cfg(test)]
+mod testing;
 mod timestamp;
 
+use core::fmt;
 use core::ops::ControlFlow;
 
 pub use blockmap::BlockMapFault;
@@ -55,7 +58,6 @@ use crate::mem::Sink;
 use crate::mem::region::Region;
 
 /// A mounted volume.
-#[derive(Debug)]
 pub struct Volume<R: Region> {
     region: R,
     superblock: Superblock,
@@ -122,6 +124,12 @@ impl<R: Region> Volume<R> {
             return Err(Damage::Inode { inode: number, fault: InodeFault::AttributeValue }.into());
         }
         Ok(inode)
+    }
+}
+
+impl<R: Region> fmt::Debug for Volume<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Volume").field("superblock", &self.superblock).finish_non_exhaustive()
     }
 }
 
