@@ -5,6 +5,7 @@
 use core::fmt;
 
 use super::blockmap::BlockMapFault;
+use super::dir::DirectoryFault;
 use super::extent::ExtentFault;
 use super::features::{Incompat, RoCompat};
 use super::group::GroupFault;
@@ -196,6 +197,13 @@ pub enum Damage {
         /// What is wrong.
         fault: BlockMapFault,
     },
+    /// A directory.
+    Directory {
+        /// The inode's number.
+        inode: u32,
+        /// What is wrong.
+        fault: DirectoryFault,
+    },
     /// The inline content of an inode.
     Inline {
         /// The inode's number.
@@ -222,6 +230,7 @@ impl fmt::Display for Damage {
             Self::Inode { inode, fault } => write!(f, "inode {inode}: {fault}"),
             Self::Extent { inode, fault } => write!(f, "extent tree of inode {inode}: {fault}"),
             Self::BlockMap { inode, fault } => write!(f, "block map of inode {inode}: {fault}"),
+            Self::Directory { inode, fault } => write!(f, "directory {inode}: {fault}"),
             Self::Inline { inode, fault } => write!(f, "inline data of inode {inode}: {fault}"),
             Self::Symlink { inode, fault } => write!(f, "symbolic link {inode}: {fault}"),
         }

@@ -13,6 +13,7 @@
 //! | `group`      | group descriptors                                                |
 //! | `inode`      | inodes; `timestamp`: their times                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
+//! | `dir`        | directories; `dirent`: their records; `htree`, `hash`: their index |
 //! | `inline`     | content in the inode                                             |
 //! | `symlink`    | targets of symbolic links                                        |
 //! | `journal`    | whether the journal is empty                                     |
@@ -22,11 +23,15 @@
 
 mod blockmap;
 mod checksum;
+mod dir;
+mod dirent;
 mod error;
 mod extent;
 mod features;
 mod field;
 mod group;
+mod hash;
+mod htree;
 mod inline;
 mod inode;
 mod journal;
@@ -42,11 +47,15 @@ use core::fmt;
 use core::ops::ControlFlow;
 
 pub use blockmap::BlockMapFault;
+pub use dir::{DirectoryFault, LeafFault};
+pub use dirent::RecordFault;
+use dir::Directory;
 use error::Error;
 pub use error::{Damage, MountError};
 pub use extent::ExtentFault;
 pub use features::{Incompat, RoCompat};
 pub use group::GroupFault;
+pub use htree::IndexFault;
 pub use inline::InlineFault;
 use inode::Inode;
 pub use inode::InodeFault;
@@ -125,6 +134,11 @@ impl<R: Region> Volume<R> {
         }
         Ok(inode)
     }
+
+    /// The directory of a node that was handed out.
+    fn directory(&self, node: Node) -> Result<Directory<'_, R>, Error> {
+        Directory::new(self, self.file(node)?)
+    }
 }
 
 impl<R: Region> fmt::Debug for Volume<R> {
@@ -138,14 +152,20 @@ impl<R: Region> FileSystem for Volume<R> {
         Node(u64::from(inode::ROOT))
     }
 
-    fn lookup(&self, directory: Node, _name: &[u8]) -> Result<Node, Errno> {
-        self.file(directory).map_err(|error| error.answer(directory.0))?;
-        Err(Errno::EOPNOTSUPP)
+    fn lookup(&self, directory: Node, name: &[u8]) -> Result<Node, Errno> {
+        self.directory(directory)
+            .and_then(|directory| {
+                let node = Node(u64::from(directory.lookup(name)?));
+                self.file(node).map(|_| node)
+            })
+            .map_err(|error| error.answer(directory.0))
     }
 
     fn parent(&self, directory: Node) -> Result<Node, Errno> {
-        self.file(directory).map_err(|error| error.answer(directory.0))?;
-        Err(Errno::EOPNOTSUPP)
+        self.directory(directory)
+            .and_then(|directory| directory.parent())
+            .map(|number| Node(u64::from(number)))
+            .map_err(|error| error.answer(directory.0))
     }
 
     fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
@@ -166,11 +186,12 @@ impl<R: Region> FileSystem for Volume<R> {
     fn read_directory(
         &self,
         directory: Node,
-        _offset: u64,
-        _visit: &mut dyn FnMut(&DirectoryEntry<'_>) -> ControlFlow<()>,
+        offset: u64,
+        visit: &mut dyn FnMut(&DirectoryEntry<'_>) -> ControlFlow<()>,
     ) -> Result<(), Errno> {
-        self.file(directory).map_err(|error| error.answer(directory.0))?;
-        Err(Errno::EOPNOTSUPP)
+        self.directory(directory)
+            .and_then(|directory| directory.read(offset, visit))
+            .map_err(|error| error.answer(directory.0))
     }
 
     fn read_link(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
