@@ -188,7 +188,7 @@ fn checksum(superblock: &Superblock, number: u32, raw: &[u8]) -> u16 {
     let before = raw.get(..CHECKSUM_OFFSET).unwrap_or_default();
     let after = raw.get(CHECKSUM_OFFSET + 2..).unwrap_or_default();
     if superblock.has_metadata_csum() {
-        let sum = crc32c(crc32c(crc32c(superblock.checksum_seed, &number), before), &[0; 2]);
+        let sum = crc32c(crc32c(crc32c(superblock.checksum_seed(), &number), before), &[0; 2]);
         let [low, high, ..] = crc32c(sum, after).to_le_bytes();
         u16::from_le_bytes([low, high])
     } else {

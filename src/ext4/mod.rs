@@ -47,9 +47,9 @@ use core::fmt;
 use core::ops::ControlFlow;
 
 pub use blockmap::BlockMapFault;
+use dir::Directory;
 pub use dir::{DirectoryFault, LeafFault};
 pub use dirent::RecordFault;
-use dir::Directory;
 use error::Error;
 pub use error::{Damage, MountError};
 pub use extent::ExtentFault;
