@@ -12,6 +12,7 @@ use super::group::GroupFault;
 use super::inline::InlineFault;
 use super::inode::InodeFault;
 use super::symlink::SymlinkFault;
+use super::xattr::AttributeFault;
 use crate::fs::Errno;
 use crate::mem::Full;
 
@@ -204,6 +205,15 @@ pub enum Damage {
         /// What is wrong.
         fault: DirectoryFault,
     },
+    /// The extended attributes of an inode.
+    Attributes {
+        /// The inode's number.
+        inode: u32,
+        /// The block they are in; 0 for the inode itself.
+        block: u64,
+        /// What is wrong.
+        fault: AttributeFault,
+    },
     /// The inline content of an inode.
     Inline {
         /// The inode's number.
@@ -231,6 +241,12 @@ impl fmt::Display for Damage {
             Self::Extent { inode, fault } => write!(f, "extent tree of inode {inode}: {fault}"),
             Self::BlockMap { inode, fault } => write!(f, "block map of inode {inode}: {fault}"),
             Self::Directory { inode, fault } => write!(f, "directory {inode}: {fault}"),
+            Self::Attributes { inode, block: 0, fault } => {
+                write!(f, "attributes in inode {inode}: {fault}")
+            }
+            Self::Attributes { inode, block, fault } => {
+                write!(f, "attributes of inode {inode}, block {block}: {fault}")
+            }
             Self::Inline { inode, fault } => write!(f, "inline data of inode {inode}: {fault}"),
             Self::Symlink { inode, fault } => write!(f, "symbolic link {inode}: {fault}"),
         }

@@ -7,19 +7,19 @@
 
 /// How a directory's index hashes names: `dx_root_info.hash_version`, with the signedness of `s_flags`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NameHash {
+pub(super) struct NameHash {
     /// The function.
-    pub function: HashFunction,
+    pub(super) function: HashFunction,
     /// Whether the bytes of a name are signed.
-    pub signed: bool,
+    pub(super) signed: bool,
     /// `s_hash_seed`; all zeros stands for the functions' own start values.
-    pub seed: [u32; 4],
+    pub(super) seed: [u32; 4],
 }
 
 /// The hash functions of `dx_root_info.hash_version`. SipHash (6) belongs to encrypted and case-folded
 /// directories, which are not supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HashFunction {
+pub(super) enum HashFunction {
     /// `DX_HASH_LEGACY`.
     Legacy,
     /// `DX_HASH_HALF_MD4`, the default.
@@ -30,8 +30,7 @@ pub enum HashFunction {
 
 impl HashFunction {
     /// The function that `hash_version` names.
-    #[must_use]
-    pub const fn from_version(hash_version: u8) -> Option<Self> {
+        pub(super) const fn from_version(hash_version: u8) -> Option<Self> {
         match hash_version {
             0 => Some(Self::Legacy),
             1 => Some(Self::HalfMd4),
@@ -49,8 +48,7 @@ const END_MARK: u32 = 0xffff_fffe;
 
 impl NameHash {
     /// The hash of `name`. Its lowest bit is always 0: in an index that bit marks a continued run of one hash.
-    #[must_use]
-    pub fn hash(&self, name: &[u8]) -> u32 {
+        pub(super) fn hash(&self, name: &[u8]) -> u32 {
         let state = if self.seed == [0; 4] { INITIAL_STATE } else { self.seed };
         let raw = match self.function {
             HashFunction::Legacy => self.legacy(name),

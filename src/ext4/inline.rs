@@ -38,7 +38,7 @@ impl fmt::Display for InlineFault {
 impl<R: Region> Volume<R> {
     /// The content of `inode`, in two pieces: they are as long as `i_size` together.
     pub(super) fn inline_content<'v>(&self, inode: &Inode<'v>) -> Result<[&'v [u8]; 2], Error> {
-        let rest: &[u8] = &[];
+        let rest = self.inline_data(inode)?.unwrap_or_default();
         let held = inode.i_block.len() + rest.len();
         let size = usize::try_from(inode.size).unwrap_or(usize::MAX);
         let front = inode.i_block.get(..size.min(inode.i_block.len())).unwrap_or_default();

@@ -14,6 +14,7 @@
 //! | `inode`      | inodes; `timestamp`: their times                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
 //! | `dir`        | directories; `dirent`: their records; `htree`, `hash`: their index |
+//! | `xattr`      | extended attributes; `acl`: access control lists               |
 //! | `inline`     | content in the inode                                             |
 //! | `symlink`    | targets of symbolic links                                        |
 //! | `journal`    | whether the journal is empty                                     |
@@ -21,6 +22,7 @@
 //! | `error`      | what can be wrong                                                |
 //! | `checksum`, `field` | sums and numbers as the format has them                   |
 
+mod acl;
 mod blockmap;
 mod checksum;
 mod dir;
@@ -42,10 +44,12 @@ mod symlink;
 #[cfg(test)]
 mod testing;
 mod timestamp;
+mod xattr;
 
 use core::fmt;
 use core::ops::ControlFlow;
 
+pub use acl::AclFault;
 pub use blockmap::BlockMapFault;
 use dir::Directory;
 pub use dir::{DirectoryFault, LeafFault};
@@ -61,6 +65,7 @@ use inode::Inode;
 pub use inode::InodeFault;
 use superblock::Superblock;
 pub use symlink::SymlinkFault;
+pub use xattr::{AttributeFault, ValueFault};
 
 use crate::fs::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node};
 use crate::mem::Sink;
@@ -198,12 +203,14 @@ impl<R: Region> FileSystem for Volume<R> {
         self.file(node).and_then(|inode| self.read_target(&inode, sink)).map_err(|error| error.answer(node.0))
     }
 
-    fn list_attributes(&self, _node: Node, _sink: &mut dyn Sink) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+    fn list_attributes(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
+        self.file(node).and_then(|inode| self.list_names(&inode, sink)).map_err(|error| error.answer(node.0))
     }
 
-    fn read_attribute(&self, _node: Node, _name: &[u8], _sink: &mut dyn Sink) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+    fn read_attribute(&self, node: Node, name: &[u8], sink: &mut dyn Sink) -> Result<(), Errno> {
+        self.file(node)
+            .and_then(|inode| self.read_value(&inode, name, sink))
+            .map_err(|error| error.answer(node.0))
     }
 
     fn status(&self) -> Result<FileSystemStatus, Errno> {
