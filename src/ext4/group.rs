@@ -206,7 +206,8 @@ mod tests {
     fn fault(image: &Image, number: u32, offset: usize) -> Option<(u32, GroupFault)> {
         let mut bytes = image.bytes();
         let superblock = Superblock::read(&bytes).unwrap();
-        let block = descriptor_block(&superblock, number) as usize * superblock.block_size as usize;
+        let block =
+            usize::try_from(descriptor_block(&superblock, number)).unwrap() * superblock.block_size as usize;
         let index = number % superblock.descriptors_per_block();
         bytes[block + index as usize * usize::from(superblock.s_desc_size) + offset] ^= 0x81;
         match Volume::mount(bytes) {

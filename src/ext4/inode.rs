@@ -336,7 +336,7 @@ mod tests {
         let superblock = volume.superblock();
         let Group { inode_table, .. } = volume.group((number - 1) / superblock.s_inodes_per_group).unwrap();
         let index = (number - 1) % superblock.s_inodes_per_group;
-        inode_table as usize * superblock.block_size as usize
+        usize::try_from(inode_table).unwrap() * superblock.block_size as usize
             + index as usize * usize::from(superblock.s_inode_size)
     }
 
