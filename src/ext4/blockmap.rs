@@ -116,3 +116,62 @@ impl<R: Region> BlockMapWalk<'_, '_, R> {
         self.pending.replace(run).map_or(Ok(()), |run| (self.visit)(run))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::testing::{Image, TestVolume, damage};
+
+    /// What reading a file of `size` bytes finds wrong whose `i_block` holds `numbers`.
+    fn found(volume: &TestVolume, number: u32, numbers: [u32; 15], size: u64) -> Option<BlockMapFault> {
+        let mut i_block = [0; 60];
+        for (slot, number) in i_block.as_chunks_mut().0.iter_mut().zip(numbers) {
+            *slot = number.to_le_bytes();
+        }
+        let mut inode = volume.inode(number).unwrap();
+        inode.i_block = &i_block;
+        inode.size = size;
+        match damage(volume, &inode) {
+            Some(Damage::BlockMap { inode, fault }) if inode == number => Some(fault),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_damage_of_a_map_is_named() {
+        let image = Image::new("1M", &["-t", "ext2", "-b", "1024"], |root| {
+            std::fs::write(root.join("file"), "x").unwrap();
+        });
+        let (mut bytes, number) = (image.bytes(), image.inode("/file"));
+        bytes[1000 * 1024 + 8..1000 * 1024 + 12].copy_from_slice(&1024u32.to_le_bytes());
+        let volume = TestVolume::mount(bytes).unwrap();
+        let mut numbers = [0; 15];
+        assert_eq!(found(&volume, number, numbers, 1 << 34), None, "all of it is a hole");
+        let reach = 12 + 256 + 256 * 256 + 256 * 256 * 256;
+        let unreachable = Some(BlockMapFault::Unreachable { logical: reach });
+        assert_eq!(found(&volume, number, numbers, (reach + 1) * 1024), unreachable);
+        let physical = |logical, block| Some(BlockMapFault::Physical { logical, block });
+        for block in [1, 1024, u32::MAX] {
+            numbers[3] = block;
+            assert_eq!(found(&volume, number, numbers, 1 << 20), physical(3, block));
+            assert_eq!(found(&volume, number, numbers, 3 * 1024), None, "it lies past the end");
+        }
+        numbers[3] = 1023;
+        numbers[12] = 1000;
+        assert_eq!(found(&volume, number, numbers, 1 << 20), physical(14, 1024));
+    }
+
+    #[test]
+    fn a_map_that_points_to_itself_ends() {
+        let image = Image::new("1M", &["-t", "ext2", "-b", "1024"], |root| {
+            std::fs::write(root.join("file"), "x").unwrap();
+        });
+        let (mut bytes, number) = (image.bytes(), image.inode("/file"));
+        for slot in bytes[1000 * 1024..1001 * 1024].as_chunks_mut().0 {
+            *slot = 1000u32.to_le_bytes();
+        }
+        let volume = TestVolume::mount(bytes).unwrap();
+        assert_eq!(found(&volume, number, [1000; 15], 1 << 22), None);
+    }
+}

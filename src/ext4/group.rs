@@ -188,10 +188,72 @@ fn checksum(superblock: &Superblock, number: u32, raw: &[u8]) -> u16 {
     let before = raw.get(..CHECKSUM_OFFSET).unwrap_or_default();
     let after = raw.get(CHECKSUM_OFFSET + 2..).unwrap_or_default();
     if superblock.has_metadata_csum() {
-        let sum = crc32c(crc32c(crc32c(superblock.checksum_seed, &number), before), &[0; 2]);
+        let sum = crc32c(crc32c(crc32c(superblock.checksum_seed(), &number), before), &[0; 2]);
         let [low, high, ..] = crc32c(sum, after).to_le_bytes();
         u16::from_le_bytes([low, high])
     } else {
         crc16(crc16(crc16(crc16(u16::MAX, &superblock.s_uuid), &number), before), after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::MountError;
+    use crate::ext4::testing::Image;
+
+    /// The fault that mounting finds when bits of the byte at `offset` of descriptor `number` are flipped.
+    fn fault(image: &Image, number: u32, offset: usize) -> Option<(u32, GroupFault)> {
+        let mut bytes = image.bytes();
+        let superblock = Superblock::read(&bytes).unwrap();
+        let block =
+            usize::try_from(descriptor_block(&superblock, number)).unwrap() * superblock.block_size as usize;
+        let index = number % superblock.descriptors_per_block();
+        bytes[block + index as usize * usize::from(superblock.s_desc_size) + offset] ^= 0x81;
+        match Volume::mount(bytes) {
+            Err(MountError::Damaged(Damage::Group { group, fault })) => Some((group, fault)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_damaged_descriptor_fails_the_mount_whichever_checksum_it_has() {
+        for options in [
+            &["-b", "1024"][..],
+            &["-b", "1024", "-O", "^64bit"],
+            &["-b", "1024", "-O", "^metadata_csum,uninit_bg"],
+            &["-b", "1024", "-O", "^metadata_csum,^64bit,uninit_bg"],
+            &["-b", "1024", "-O", "meta_bg,^resize_inode", "-g", "256", "-N", "2048"],
+        ] {
+            let image = Image::new("20M", options, |_| {});
+            for (number, offset) in [(0, 0), (1, 0x8), (1, 0x1e), (2, 0x1f)] {
+                let found = fault(&image, number, offset);
+                assert!(
+                    matches!(found, Some((group, GroupFault::Checksum { .. })) if group == number),
+                    "{options:?} {number} {offset:#x}: {found:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_that_leaves_its_place_is_noticed_without_checksums() {
+        let plain = &["-b", "1024", "-O", "^metadata_csum,^uninit_bg,^64bit"];
+        let image = Image::new("20M", plain, |_| {});
+        assert!(matches!(fault(&image, 1, 0xa), Some((1, GroupFault::InodeTable { .. }))));
+        assert!(matches!(
+            fault(&image, 1, 0xd),
+            Some((1, GroupFault::Count { name: "bg_free_blocks_count", .. }))
+        ));
+        let own = &["-b", "1024", "-O", "^metadata_csum,^uninit_bg,^64bit,^flex_bg"];
+        let image = Image::new("20M", own, |_| {});
+        assert!(matches!(fault(&image, 1, 0x9), Some((1, GroupFault::InodeTable { .. }))));
+    }
+
+    #[test]
+    fn a_group_that_does_not_exist_is_out_of_range() {
+        let volume = Image::new("20M", &["-b", "1024"], |_| {}).mount();
+        let fault = GroupFault::OutOfRange { group_count: 3 };
+        assert_eq!(volume.group(3), Err(Damage::Group { group: 3, fault }.into()));
     }
 }

@@ -183,7 +183,7 @@ impl<'v> Inode<'v> {
         let fields = raw.get(..fields_end).unwrap_or(raw);
 
         let generation = le32(raw, 0x64);
-        let seed = crc32c(superblock.checksum_seed, &number.to_le_bytes());
+        let seed = crc32c(superblock.checksum_seed(), &number.to_le_bytes());
         let checksum_seed = crc32c(seed, &generation.to_le_bytes());
         if superblock.has_metadata_csum() {
             check_checksum(checksum_seed, raw, fields)?;
@@ -318,5 +318,192 @@ fn blocks512(superblock: &Superblock, flags: InodeFlags, raw: &[u8]) -> u64 {
         blocks * u64::from(superblock.block_size / 512)
     } else {
         blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::MountError;
+    use crate::ext4::group::Group;
+    use crate::ext4::testing::{Image, TestVolume};
+    use crate::fs::{Errno, FileSystem, Node};
+    use std::format;
+    use std::vec::Vec;
+
+    /// Where inode `number` lies in its volume.
+    fn place(volume: &TestVolume, number: u32) -> usize {
+        let superblock = volume.superblock();
+        let Group { inode_table, .. } = volume.group((number - 1) / superblock.s_inodes_per_group).unwrap();
+        let index = (number - 1) % superblock.s_inodes_per_group;
+        usize::try_from(inode_table).unwrap() * superblock.block_size as usize
+            + index as usize * usize::from(superblock.s_inode_size)
+    }
+
+    fn with_one_file(options: &[&str]) -> (Image, u32) {
+        let image = Image::new("1M", options, |root| std::fs::write(root.join("file"), "content").unwrap());
+        let number = image.inode("/file");
+        (image, number)
+    }
+
+    fn attributes(image: &Image, number: u32) -> Attributes {
+        image.mount().attributes(Node(number.into())).unwrap()
+    }
+
+    fn fault(bytes: Vec<u8>, number: u32) -> Option<InodeFault> {
+        match TestVolume::mount(bytes).unwrap().inode(number) {
+            Err(Error::Corrupt(Damage::Inode { inode, fault })) if inode == number => Some(fault),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_large_inode_is_told() {
+        let (image, number) = with_one_file(&[]);
+        let fields = [
+            ("mode", "0106751"),
+            ("uid", "0x12345678"),
+            ("gid", "0x87654321"),
+            ("links_count", "7"),
+            ("generation", "0xfedcba98"),
+            ("version", "0x11223344"),
+            ("version_hi", "0x55667788"),
+            ("atime", "@0xfffffffe"),
+            ("atime_extra", "0x0000000c"),
+            ("mtime", "@0x80000000"),
+            ("mtime_extra", "0xee6b27fd"),
+            ("ctime", "@0x7fffffff"),
+            ("ctime_extra", "0x00000003"),
+            ("crtime", "@0x00000001"),
+            ("crtime_extra", "0x00000006"),
+        ];
+        for (field, value) in fields {
+            image.debugfs(&format!("set_inode_field <{number}> {field} {value}"));
+        }
+        let attributes = attributes(&image, number);
+        let time = |seconds, nanoseconds| Timestamp { seconds, nanoseconds };
+        assert_eq!(
+            attributes,
+            Attributes {
+                kind: FileKind::Regular,
+                mode: 0o106_751,
+                uid: 0x1234_5678,
+                gid: 0x8765_4321,
+                links: 7,
+                device: 0,
+                size: 7,
+                block_size: 1024,
+                blocks: 2,
+                accessed: time(-2, 3),
+                modified: time(0x8000_0000, 999_999_999),
+                changed: time(0x3_7fff_ffff, 0),
+                created: Some(time(0x2_0000_0001, 1)),
+                generation: Some(0xfedc_ba98),
+                data_version: Some(0x5566_7788_1122_3344),
+            }
+        );
+    }
+
+    #[test]
+    fn a_small_inode_has_whole_seconds_and_no_creation() {
+        let (image, number) = with_one_file(&["-I", "128"]);
+        image.debugfs(&format!("set_inode_field <{number}> mtime @0x80000000"));
+        let attributes = attributes(&image, number);
+        assert_eq!(attributes.modified, Timestamp { seconds: -0x8000_0000, nanoseconds: 0 });
+        assert_eq!((attributes.created, attributes.accessed.nanoseconds), (None, 0));
+        assert!(image.mount().inode(number).unwrap().in_inode_attributes.is_empty());
+    }
+
+    #[test]
+    fn the_space_behind_the_fields_is_the_attributes() {
+        let (image, number) = with_one_file(&["-I", "512"]);
+        let volume = image.mount();
+        assert_eq!(volume.inode(number).unwrap().in_inode_attributes.len(), 512 - 128 - 32);
+        image.debugfs(&format!("set_inode_field <{number}> extra_isize 0"));
+        assert!(image.mount().inode(number).unwrap().in_inode_attributes.is_empty());
+    }
+
+    #[test]
+    fn device_numbers_of_both_encodings_are_told_in_the_new_one() {
+        let image = Image::new("1M", &[], |_| {});
+        image.debugfs("mknod small c 4 65");
+        image.debugfs("mknod large b 4095 65535");
+        image.debugfs("mknod pipe p");
+        let volume = image.mount();
+        let node = |path| volume.attributes(Node(image.inode(path).into())).unwrap();
+        let small = node("/small");
+        assert_eq!((small.kind, small.device, small.mode >> 12), (FileKind::CharacterDevice, 0x441, 2));
+        let large = node("/large");
+        assert_eq!((large.kind, large.device), (FileKind::BlockDevice, 0x0fff_ffff));
+        assert_eq!((node("/pipe").kind, node("/pipe").device), (FileKind::Fifo, 0));
+    }
+
+    #[test]
+    fn blocks_of_a_huge_file_are_counted_in_blocks() {
+        let (image, number) = with_one_file(&["-b", "4096"]);
+        let flags = (InodeFlags::EXTENTS | InodeFlags::HUGE_FILE).bits();
+        image.debugfs(&format!("set_inode_field <{number}> flags {flags:#x}"));
+        image.debugfs(&format!("set_inode_field <{number}> blocks_hi 3"));
+        let low = u64::from(le32(&image.bytes()[place(&image.mount(), number)..], 0x1c));
+        assert_eq!(attributes(&image, number).blocks, (3 << 32 | low) * 8);
+    }
+
+    #[test]
+    fn any_changed_byte_of_a_summed_inode_is_noticed() {
+        for size in ["128", "256"] {
+            let (image, number) = with_one_file(&["-I", size]);
+            let volume = image.mount();
+            let start = place(&volume, number);
+            for offset in 0..usize::from(volume.superblock().s_inode_size) {
+                let mut bytes = image.bytes();
+                bytes[start + offset] ^= 0x40;
+                assert!(fault(bytes, number).is_some(), "inode size {size}, byte {offset:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn damage_that_no_checksum_covers_is_named() {
+        let (image, number) = with_one_file(&["-O", "^metadata_csum"]);
+        let start = place(&image.mount(), number);
+        let changed = |offset: usize, value: &[u8]| {
+            let mut bytes = image.bytes();
+            bytes[start + offset..start + offset + value.len()].copy_from_slice(value);
+            fault(bytes, number)
+        };
+        assert_eq!(changed(0, &[0, 0x30]), Some(InodeFault::Mode(0x3000)));
+        assert_eq!(changed(0x1a, &[0, 0]), Some(InodeFault::NotInUse));
+        assert_eq!(changed(0x80, &[30, 0]), Some(InodeFault::ExtraSize(30)));
+        assert_eq!(changed(0x80, &[132, 0]), Some(InodeFault::ExtraSize(132)));
+        assert_eq!(changed(0x6f, &[1]), Some(InodeFault::Size(0x0100_0000_0000_0007)));
+        assert_eq!(changed(0x21, &[0x08]), Some(InodeFault::Flag("encrypt")));
+        assert_eq!(changed(0x23, &[0x10]), Some(InodeFault::Flag("inline_data")));
+    }
+
+    #[test]
+    fn numbers_that_no_name_may_refer_to_are_refused() {
+        let (image, _) = with_one_file(&[]);
+        let volume = image.mount();
+        let inodes_count = volume.superblock().s_inodes_count;
+        let fault = |number| fault(image.bytes(), number);
+        for number in [0, 1, 3, 8, 10] {
+            assert_eq!(fault(number), Some(InodeFault::Reserved));
+        }
+        for number in [inodes_count + 1, u32::MAX] {
+            assert_eq!(fault(number), Some(InodeFault::OutOfRange { inodes_count }));
+        }
+        assert_eq!(fault(inodes_count), Some(InodeFault::NotInUse));
+        assert!(volume.inode(11).is_ok());
+        assert_eq!(volume.attributes(Node(1)), Err(Errno::EUCLEAN));
+        assert_eq!(volume.attributes(Node(u64::MAX)), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn a_root_that_is_no_directory_fails_the_mount() {
+        let image = Image::new("1M", &[], |_| {});
+        image.debugfs("set_inode_field <2> mode 0100755");
+        let fault = InodeFault::NotDirectory;
+        let error = MountError::Damaged(Damage::Inode { inode: ROOT, fault });
+        assert_eq!(TestVolume::mount(image.bytes()).unwrap_err(), error);
     }
 }

@@ -82,3 +82,40 @@ fn halves(uuid: [u8; 16]) -> (u64, u64) {
     let number = |half: u128| u64::try_from(half).unwrap_or_default();
     (number(low), number(whole >> 64))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ext4::testing::Image;
+    use crate::fs::FileSystem;
+
+    #[test]
+    fn counts_agree_with_dumpe2fs() {
+        for options in [
+            &["-b", "1024"][..],
+            &["-b", "4096", "-O", "^flex_bg"],
+            &["-b", "1024", "-O", "^has_journal,^sparse_super,^resize_inode"],
+            &["-b", "1024", "-O", "sparse_super2", "-g", "1024"],
+            &["-b", "1024", "-O", "meta_bg,^resize_inode", "-g", "256", "-N", "2048"],
+        ] {
+            let image = Image::new("24M", options, |_| {});
+            let number = |label| image.header(label).parse::<u64>().unwrap();
+            let status = image.mount().status().unwrap();
+            let blocks = number("Block count");
+            assert_eq!(status.block_size, u32::try_from(number("Block size")).unwrap());
+            assert_eq!(status.blocks, blocks - number("Overhead clusters"), "{options:?}");
+            assert_eq!(status.blocks_free, number("Free blocks"), "{options:?}");
+            let reserved = number("Reserved block count") + blocks / 50;
+            assert_eq!(status.blocks_available, status.blocks_free - reserved);
+            assert_eq!(status.files, number("Inode count"));
+            assert_eq!(status.files_free, number("Free inodes"));
+            assert_eq!((status.kind, status.name_length), (0xef53, 255));
+        }
+    }
+
+    #[test]
+    fn the_identifier_is_both_halves_of_the_uuid_folded() {
+        let uuid = "01020304-0506-0708-1112-131415161718";
+        let status = Image::new("1M", &["-U", uuid], |_| {}).mount().status().unwrap();
+        assert_eq!(status.identifier, 0x0807_0605_0403_0201 ^ 0x1817_1615_1413_1211);
+    }
+}

@@ -60,12 +60,9 @@ pub(super) struct Superblock {
     pub s_journal_inum: u32,
     /// The seed of the directories' hash.
     pub s_hash_seed: [u32; 4],
-    /// The hash of directories that do not say.
-    pub s_def_hash_version: u8,
     /// Bit 0: directory hashes take characters as signed; bit 1: as unsigned.
     pub s_flags: u32,
-    /// The seed of every CRC-32C but the superblock's own.
-    pub checksum_seed: u32,
+    checksum_seed: u32,
     pub compat: Compat,
     pub incompat: Incompat,
     pub ro_compat: RoCompat,
@@ -196,7 +193,6 @@ impl Superblock {
             s_uuid,
             s_journal_inum: le32(raw, 0xe0),
             s_hash_seed: [le32(raw, 0xec), le32(raw, 0xf0), le32(raw, 0xf4), le32(raw, 0xf8)],
-            s_def_hash_version: le8(raw, 0xfc),
             s_flags: le32(raw, 0x160),
             checksum_seed,
             compat,
@@ -335,5 +331,178 @@ fn check_state(s_state: u16) {
         log::warn!(
             "ext4: the volume was not unmounted cleanly (s_state {s_state:#x}): run `e2fsck -p IMAGE`"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::Volume;
+    use crate::ext4::testing::{Image, set_superblock};
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    fn small() -> Vec<u8> {
+        Image::new("256K", &["-b", "1024", "-O", "^has_journal"], |_| {}).bytes()
+    }
+
+    /// Why the volume `bytes` does not mount when the superblock's field at `offset` has the bytes `value`.
+    fn refusal(bytes: &[u8], offset: usize, value: &[u8]) -> Option<MountError> {
+        let mut bytes = bytes.to_vec();
+        set_superblock(&mut bytes, offset, value);
+        Volume::mount(bytes).err()
+    }
+
+    #[test]
+    fn what_mkfs_makes_with_each_supported_feature_mounts() {
+        for options in [
+            &["-b", "1024"][..],
+            &["-b", "2048"],
+            &["-b", "4096"],
+            &["-t", "ext2"],
+            &["-t", "ext3"],
+            &["-I", "128"],
+            &["-I", "1024", "-b", "1024"],
+            &["-O", "^64bit"],
+            &["-O", "^metadata_csum,uninit_bg"],
+            &["-O", "^metadata_csum,^uninit_bg"],
+            &["-O", "^flex_bg"],
+            &["-O", "meta_bg,^resize_inode", "-b", "1024", "-g", "256", "-N", "512"],
+            &["-O", "sparse_super2", "-b", "1024", "-g", "256"],
+            &["-O", "inline_data,ea_inode,large_dir,metadata_csum_seed"],
+            &["-O", "quota,project"],
+            &["-O", "verity"],
+        ] {
+            let image = Image::new("24M", options, |_| {});
+            if let Err(error) = Volume::mount(image.bytes()) {
+                panic!("{options:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_mkfs_makes_with_a_feature_that_is_not_served_is_refused_by_name() {
+        for feature in ["encrypt", "casefold", "mmp", "bigalloc"] {
+            let bytes = Image::new("24M", &["-O", feature], |_| {}).bytes();
+            let message = Volume::mount(bytes).unwrap_err().to_string();
+            assert_eq!(message, std::format!("unsupported features: {feature}"));
+        }
+    }
+
+    #[test]
+    fn each_incompatible_feature_that_is_not_honoured_is_refused_alone() {
+        let bytes = small();
+        let features = Incompat::from_bits_retain(le32(&bytes[1024..], 0x60));
+        for bit in (0..32).map(|shift| Incompat::from_bits_retain(1 << shift)) {
+            let refused = refusal(&bytes, 0x60, &(features | bit).bits().to_le_bytes());
+            if bit == Incompat::RECOVER {
+                assert_eq!(refused, Some(MountError::NeedsRecovery));
+            } else if Incompat::HONOURED.contains(bit) {
+                assert!(!matches!(refused, Some(MountError::Incompatible(_))), "{bit}: {refused:?}");
+            } else {
+                assert_eq!(refused, Some(MountError::Incompatible(bit)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_feature_that_only_writers_must_know_is_read_past() {
+        let bytes = small();
+        let features = le32(&bytes[1024..], 0x64);
+        for bit in [0x1000, 0x4000, 0x1_0000, 0x8000_0000] {
+            assert_eq!(refusal(&bytes, 0x64, &u32::to_le_bytes(features | bit)), None, "{bit:#x}");
+        }
+    }
+
+    #[test]
+    fn a_volume_whose_journal_must_be_replayed_is_refused_and_the_message_says_what_to_do() {
+        let image = Image::new("8M", &["-b", "1024"], |_| {});
+        image.debugfs("feature needs_recovery");
+        let error = Volume::mount(image.bytes()).unwrap_err();
+        assert_eq!(error, MountError::NeedsRecovery);
+        assert!(error.to_string().contains("e2fsck -p IMAGE"), "{error}");
+    }
+
+    #[test]
+    fn any_changed_byte_under_the_checksum_is_noticed() {
+        let bytes = small();
+        for offset in 0..LENGTH {
+            let mut bytes = bytes.clone();
+            bytes[1024 + offset] ^= 0x10;
+            assert!(Volume::mount(bytes).is_err(), "byte {offset:#x}");
+        }
+    }
+
+    #[test]
+    fn fields_out_of_their_range_are_refused_by_name() {
+        let bytes = small();
+        for (name, offset, value) in [
+            ("s_log_block_size", 0x18, 3),
+            ("s_log_block_size", 0x18, u32::MAX),
+            ("s_first_data_block", 0x14, 0),
+            ("s_blocks_per_group", 0x20, 0),
+            ("s_blocks_per_group", 0x20, 8193),
+            ("s_inodes_per_group", 0x28, 0),
+            ("s_inodes_per_group", 0x28, 8193),
+            ("s_inodes_count", 0, 1),
+            ("s_first_ino", 0x54, 2),
+            ("s_blocks_count", 0x4, 1),
+            ("s_blocks_count", 0x150, u32::MAX),
+        ] {
+            let found = refusal(&bytes, offset, &value.to_le_bytes());
+            assert!(
+                matches!(found, Some(MountError::Field { name: found, .. }) if found == name),
+                "{name}: {found:?}"
+            );
+        }
+        for (name, offset, value) in [
+            ("s_inode_size", 0x58, 0u16),
+            ("s_inode_size", 0x58, 192),
+            ("s_inode_size", 0x58, 2048),
+            ("s_desc_size", 0xfe, 0),
+            ("s_desc_size", 0xfe, 32),
+            ("s_desc_size", 0xfe, 2048),
+        ] {
+            let found = refusal(&bytes, offset, &value.to_le_bytes());
+            assert!(
+                matches!(found, Some(MountError::Field { name: found, .. }) if found == name),
+                "{name}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_volume_of_this_kind_is_said_so() {
+        let bytes = small();
+        assert_eq!(refusal(&bytes, 0x38, &[0, 0]), Some(MountError::Magic(0)));
+        assert_eq!(refusal(&bytes, 0x4c, &[0]), Some(MountError::Revision(0)));
+        assert_eq!(refusal(&bytes, 0x48, &[1]), Some(MountError::CreatorOs(1)));
+        assert_eq!(refusal(&bytes, 0x175, &[2]), Some(MountError::ChecksumType(2)));
+    }
+
+    #[test]
+    fn a_region_that_ends_before_the_volume_is_refused_at_every_length() {
+        let bytes = small();
+        let lengths = (0..3000).chain((3000..bytes.len()).step_by(499)).chain([bytes.len() - 1]);
+        for length in lengths {
+            let error = Volume::mount(bytes[..length].to_vec()).unwrap_err();
+            let region = length as u64;
+            if length < 2048 {
+                assert_eq!(error, MountError::NoSuperblock { region });
+            } else {
+                assert_eq!(error, MountError::Truncated { volume: bytes.len() as u64, region });
+            }
+        }
+        let mut longer = bytes;
+        longer.push(0);
+        assert!(Volume::mount(longer).is_ok());
+    }
+
+    #[test]
+    fn superblock_copies_lie_in_the_first_groups_and_in_powers_of_three_five_and_seven() {
+        let bytes = small();
+        let superblock = Superblock::read(&bytes).unwrap();
+        let copies: Vec<u32> = (0..130).filter(|group| superblock.group_has_superblock(*group)).collect();
+        assert_eq!(copies, [0, 1, 3, 5, 7, 9, 25, 27, 49, 81, 125]);
     }
 }
