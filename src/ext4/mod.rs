@@ -1,2 +1,381 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! placeholder
+
+//! An ext4 volume as a [`FileSystem`]: read only, in place, without allocation.
+//!
+//! A [`Volume`] is mounted on a [`Region`] and keeps nothing of it but the parsed superblock: each request finds its inode
+//! through the group descriptors, its blocks through the extent tree, and verifies every structure on the way (ranges always,
+//! checksums where the volume has them). Nothing that the volume says is taken for granted, so that a
+//! damaged one gives errors, and never a panic, a loop, or a read outside the region.
+//!
+//! | file         | subject                                                         |
+//! |--------------|-----------------------------------------------------------------|
+//! | `superblock` | the volume's parameters; `features`: what can be honoured        |
+//! | `group`      | group descriptors                                                |
+//! | `inode`      | inodes; `timestamp`: their times                                 |
+//! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
+//! | `dir`        | directories; `dirent`: their records; `htree`, `hash`: their index |
+//! | `xattr`      | extended attributes; `acl`: access control lists               |
+//! | `inline`     | content in the inode                                             |
+//! | `symlink`    | targets of symbolic links                                        |
+//! | `journal`    | whether the journal is empty                                     |
+//! | `status`     | what `statfs` tells                                              |
+//! | `error`      | what can be wrong                                                |
+//! | `checksum`, `field` | sums and numbers as the format has them                   |
+
+mod acl;
+mod blockmap;
+mod checksum;
+mod dir;
+mod dirent;
+mod error;
+mod extent;
+mod features;
+mod field;
+mod group;
+mod hash;
+mod htree;
+mod inline;
+mod inode;
+mod journal;
+mod mapping;
+mod status;
+mod superblock;
+mod symlink;
+#[cfg(test)]
+mod testing;
+mod timestamp;
+mod xattr;
+
+use core::fmt;
+use core::ops::ControlFlow;
+
+pub use acl::AclFault;
+pub use blockmap::BlockMapFault;
+use dir::Directory;
+pub use dir::{DirectoryFault, LeafFault};
+pub use dirent::RecordFault;
+use error::Error;
+pub use error::{Damage, MountError};
+pub use extent::ExtentFault;
+pub use features::{Incompat, RoCompat};
+pub use group::GroupFault;
+pub use htree::IndexFault;
+pub use inline::InlineFault;
+use inode::Inode;
+pub use inode::InodeFault;
+use superblock::Superblock;
+pub use symlink::SymlinkFault;
+pub use xattr::{AttributeFault, ValueFault};
+
+use crate::fs::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node};
+use crate::mem::Sink;
+use crate::mem::region::Region;
+
+/// A mounted volume.
+pub struct Volume<R: Region> {
+    region: R,
+    superblock: Superblock,
+    totals: group::Totals,
+    overhead: u64,
+}
+
+impl<R: Region> Volume<R> {
+    /// Mounts the volume that `region` holds: checks the superblock, every group descriptor, the journal and the root directory.
+    ///
+    /// # Errors
+    /// [`MountError`]: no volume, a damaged one, one that must be recovered first, or one with features that this reader
+    /// does not have.
+    pub fn mount(region: R) -> Result<Self, MountError> {
+        let superblock = Superblock::read(&region)?;
+        let mut volume = Self { region, superblock, totals: group::Totals::default(), overhead: 0 };
+        volume.totals = volume.check_groups()?;
+        let journal = volume.check_journal()?;
+        volume.overhead = status::overhead(&volume.superblock, journal);
+        if volume.inode(inode::ROOT)?.kind != FileKind::Directory {
+            let fault = InodeFault::NotDirectory;
+            return Err(MountError::Damaged(Damage::Inode { inode: inode::ROOT, fault }));
+        }
+        Ok(volume)
+    }
+
+    /// The superblock.
+    fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// Block `number`, in place.
+    fn block(&self, number: u64) -> Result<&[u8], Error> {
+        if number >= self.superblock.s_blocks_count {
+            return Err(self.out_of_range(number));
+        }
+        let size = u64::from(self.superblock.block_size);
+        self.bytes(number * size, size)
+    }
+
+    /// The `length` bytes of the volume from `offset` on, in place.
+    fn bytes(&self, offset: u64, length: u64) -> Result<&[u8], Error> {
+        usize::try_from(length)
+            .ok()
+            .and_then(|length| self.region.bytes(offset, length))
+            .ok_or_else(|| self.out_of_range(offset / u64::from(self.superblock.block_size)))
+    }
+
+    fn out_of_range(&self, block: u64) -> Error {
+        Damage::BlockOutOfRange { block, blocks_count: self.superblock.s_blocks_count }.into()
+    }
+
+    /// Whether the `length` blocks from `start` on lie in the volume and behind its superblock.
+    fn holds(&self, start: u64, length: u64) -> bool {
+        start > u64::from(self.superblock.s_first_data_block)
+            && start.checked_add(length).is_some_and(|end| end <= self.superblock.s_blocks_count)
+    }
+
+    /// The inode of a node that was handed out: of a file, not of an attribute value.
+    fn file(&self, node: Node) -> Result<Inode<'_>, Error> {
+        let number = u32::try_from(node.0).map_err(|_| Errno::ENOENT)?;
+        let inode = self.inode(number)?;
+        if inode.flags.contains(inode::InodeFlags::EA_INODE) {
+            return Err(Damage::Inode { inode: number, fault: InodeFault::AttributeValue }.into());
+        }
+        Ok(inode)
+    }
+
+    /// The directory of a node that was handed out.
+    fn directory(&self, node: Node) -> Result<Directory<'_, R>, Error> {
+        Directory::new(self, self.file(node)?)
+    }
+}
+
+impl<R: Region> fmt::Debug for Volume<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Volume").field("superblock", &self.superblock).finish_non_exhaustive()
+    }
+}
+
+impl<R: Region> FileSystem for Volume<R> {
+    fn root(&self) -> Node {
+        Node(u64::from(inode::ROOT))
+    }
+
+    fn lookup(&self, directory: Node, name: &[u8]) -> Result<Node, Errno> {
+        self.directory(directory)
+            .and_then(|directory| {
+                let node = Node(u64::from(directory.lookup(name)?));
+                self.file(node).map(|_| node)
+            })
+            .map_err(|error| error.answer(directory.0))
+    }
+
+    fn parent(&self, directory: Node) -> Result<Node, Errno> {
+        self.directory(directory)
+            .and_then(|directory| directory.parent())
+            .map(|number| Node(u64::from(number)))
+            .map_err(|error| error.answer(directory.0))
+    }
+
+    fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
+        let inode = self.file(node).map_err(|error| error.answer(node.0))?;
+        Ok(inode.attributes(self.superblock.block_size))
+    }
+
+    fn read(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
+        self.file(node)
+            .and_then(|inode| match inode.kind {
+                FileKind::Regular => self.read_content(&inode, offset, count, sink),
+                FileKind::Directory => Err(Errno::EISDIR.into()),
+                _ => Err(Errno::EINVAL.into()),
+            })
+            .map_err(|error| error.answer(node.0))
+    }
+
+    fn read_directory(
+        &self,
+        directory: Node,
+        offset: u64,
+        visit: &mut dyn FnMut(&DirectoryEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Errno> {
+        self.directory(directory)
+            .and_then(|directory| directory.read(offset, visit))
+            .map_err(|error| error.answer(directory.0))
+    }
+
+    fn read_link(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
+        self.file(node).and_then(|inode| self.read_target(&inode, sink)).map_err(|error| error.answer(node.0))
+    }
+
+    fn list_attributes(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
+        self.file(node).and_then(|inode| self.list_names(&inode, sink)).map_err(|error| error.answer(node.0))
+    }
+
+    fn read_attribute(&self, node: Node, name: &[u8], sink: &mut dyn Sink) -> Result<(), Errno> {
+        self.file(node)
+            .and_then(|inode| self.read_value(&inode, name, sink))
+            .map_err(|error| error.answer(node.0))
+    }
+
+    fn status(&self) -> Result<FileSystemStatus, Errno> {
+        Ok(self.volume_status())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::Full;
+    use std::time::{Duration, Instant};
+    use std::vec::Vec;
+    use testing::{Image, Numbers, set_superblock};
+
+    /// A region that can be changed again once its volume is gone.
+    struct Borrowed<'a>(&'a [u8]);
+
+    impl Region for Borrowed<'_> {
+        fn len(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn bytes(&self, offset: u64, length: usize) -> Option<&[u8]> {
+            let start = usize::try_from(offset).ok()?;
+            self.0.get(start..start.checked_add(length)?)
+        }
+    }
+
+    /// A sink that only counts.
+    struct Counted(u64);
+
+    impl Sink for Counted {
+        fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+            self.0 += bytes.len() as u64;
+            Ok(())
+        }
+
+        fn put_zeros(&mut self, count: usize) -> Result<(), Full> {
+            self.0 += count as u64;
+            Ok(())
+        }
+    }
+
+    /// Asks all there is to ask about every inode; how many answers were no error.
+    fn ask_everything(volume: &Volume<Borrowed<'_>>) -> u32 {
+        let mut answered = u32::from(volume.status().is_ok());
+        for number in 0..=volume.superblock().s_inodes_count.min(80) {
+            let node = Node(number.into());
+            let size = volume.attributes(node).map_or(0, |attributes| attributes.size);
+            answered += u32::from(size > 0);
+            for offset in [0, size / 2, size.saturating_sub(100)] {
+                let mut sink = Counted(0);
+                if let Ok(count) = volume.read(node, offset, 300_000, &mut sink) {
+                    assert_eq!(u64::from(count), sink.0);
+                    answered += 1;
+                }
+            }
+            answered += u32::from(volume.read_link(node, &mut Counted(0)).is_ok());
+            answered += u32::from(volume.parent(node).is_ok());
+            answered += u32::from(volume.lookup(node, b"comb").is_ok());
+            let mut visit = |_: &DirectoryEntry<'_>| ControlFlow::Continue(());
+            answered += u32::from(volume.read_directory(node, 0, &mut visit).is_ok());
+            answered += u32::from(volume.list_attributes(node, &mut Counted(0)).is_ok());
+            answered += u32::from(volume.read_attribute(node, b"user.name", &mut Counted(0)).is_ok());
+        }
+        answered
+    }
+
+    fn varied(options: &[&str]) -> Image {
+        let image = Image::new("512K", options, |root| {
+            let comb: Vec<u8> = (0..160u8).flat_map(|index| [index % 2; 1024]).collect();
+            std::fs::write(root.join("comb"), comb).unwrap();
+            std::fs::write(root.join("small"), "a few bytes").unwrap();
+            std::fs::create_dir_all(root.join("one/two/three")).unwrap();
+            std::os::unix::fs::symlink("one/two", root.join("fast")).unwrap();
+            std::os::unix::fs::symlink("one/".repeat(20), root.join("slow")).unwrap();
+        });
+        image.debugfs("ea_set /small user.name value");
+        image
+    }
+
+    #[test]
+    fn no_changed_bytes_make_it_panic_or_take_long() {
+        let mut numbers = Numbers(0x0dd_ba11);
+        let mut answered = 0;
+        let mut slowest = Duration::ZERO;
+        for options in [
+            &["-b", "1024", "-N", "64"][..],
+            &["-b", "1024", "-N", "64", "-O", "^metadata_csum,^has_journal"],
+            &["-b", "1024", "-N", "64", "-O", "^metadata_csum,^has_journal,inline_data"],
+            &["-b", "1024", "-N", "64", "-t", "ext2"],
+        ] {
+            let mut bytes = varied(options).bytes();
+            let metadata = 60 * 1024;
+            for _ in 0..1000 {
+                let area = if numbers.below(4) == 0 { bytes.len() } else { metadata };
+                let mut changed = Vec::new();
+                for _ in 0..=numbers.below(3) {
+                    let place = 1024 + numbers.below(area - 1024);
+                    changed.push((place, bytes[place]));
+                    bytes[place] = match numbers.below(3) {
+                        0 => 0xff,
+                        1 => 0,
+                        _ => numbers.byte(),
+                    };
+                }
+                let start = Instant::now();
+                if let Ok(volume) = Volume::mount(Borrowed(&bytes)) {
+                    answered += ask_everything(&volume);
+                }
+                slowest = slowest.max(start.elapsed());
+                for (place, byte) in changed.into_iter().rev() {
+                    bytes[place] = byte;
+                }
+            }
+            let sound = ask_everything(&Volume::mount(Borrowed(&bytes)).unwrap());
+            assert_eq!(sound, 39, "of the unchanged volume, each answer that is no error");
+        }
+        assert!(answered > 10_000, "most changes leave most of the volume readable: {answered}");
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    }
+
+    #[test]
+    fn superblocks_with_a_right_checksum_and_wrong_fields_never_panic() {
+        let mut numbers = Numbers(0x5b);
+        let original = varied(&["-b", "1024", "-N", "64", "-O", "meta_bg,^resize_inode"]).bytes();
+        let mut mounted = 0;
+        for _ in 0..3000 {
+            let mut bytes = original.clone();
+            let offset = numbers.below(0x280);
+            let value = [0, 0xff, numbers.byte()][numbers.below(3)];
+            set_superblock(&mut bytes, offset, &[value]);
+            if let Ok(volume) = Volume::mount(Borrowed(&bytes)) {
+                mounted += 1;
+                ask_everything(&volume);
+            }
+        }
+        assert!(mounted > 500, "many fields do not matter to a reader: {mounted}");
+    }
+
+    #[test]
+    fn a_region_that_shrinks_after_the_mount_gives_errors() {
+        struct Shrinking(Vec<u8>, core::cell::Cell<usize>);
+        impl Region for Shrinking {
+            fn len(&self) -> u64 {
+                self.0.len() as u64
+            }
+            fn bytes(&self, offset: u64, length: usize) -> Option<&[u8]> {
+                let start = usize::try_from(offset).ok()?;
+                self.0.get(..self.1.get())?.get(start..start.checked_add(length)?)
+            }
+        }
+        let bytes = varied(&["-b", "1024", "-N", "64"]).bytes();
+        let length = bytes.len();
+        let volume = Volume::mount(Shrinking(bytes, core::cell::Cell::new(length))).unwrap();
+        assert!(volume.attributes(volume.root()).is_ok());
+        for length in (0..length).step_by(1000) {
+            volume.region.1.set(length);
+            for number in 0..64 {
+                let _ = volume.read(Node(number), 0, 1 << 20, &mut Counted(0));
+                let _ = volume.read_link(Node(number), &mut Counted(0));
+            }
+        }
+        volume.region.1.set(0);
+        assert_eq!(volume.attributes(volume.root()), Err(Errno::EUCLEAN));
+    }
+}
