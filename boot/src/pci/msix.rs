@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! MSI-X: interrupts as messages. PCI Local Bus 3.0, section 6.8.2.
+
+use core::fmt;
+
+use super::Function;
+use super::bar::MappedBar;
+use crate::apic::InterruptTarget;
+
+/// The capability's identifier.
+const CAPABILITY: u8 = 0x11;
+/// Message control: MSI-X is on.
+const ENABLE: u16 = 1 << 15;
+/// Message control: all vectors are masked.
+const MASK_ALL: u16 = 1 << 14;
+/// Bytes of a table entry: address (le64), data (le32), control (le32; bit 0 masks).
+const ENTRY: u64 = 16;
+
+/// Where a function's MSI-X table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MsixCapability {
+    capability: u8,
+    /// The base address register of the table.
+    pub bar: u8,
+    /// The table's offset in that range.
+    offset: u64,
+    /// Entries, 1…2048.
+    entries: u16,
+}
+
+/// Why MSI-X cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MsixError {
+    /// The function has no such capability.
+    Missing,
+    /// The table leaves its BAR.
+    Table(u64),
+    /// The function has fewer entries than this one's number says.
+    Entry(u16),
+}
+
+impl fmt::Display for MsixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => write!(f, "it has no MSI-X capability"),
+            Self::Table(offset) => write!(f, "its MSI-X table at offset {offset:#x} leaves its BAR"),
+            Self::Entry(entry) => write!(f, "its MSI-X table has no entry {entry}"),
+        }
+    }
+}
+
+impl MsixCapability {
+    /// Reads the capability of `function`.
+    ///
+    /// # Errors
+    /// [`MsixError::Missing`].
+    pub fn of(function: Function) -> Result<Self, MsixError> {
+        let capability = function.capability(CAPABILITY).ok_or(MsixError::Missing)?;
+        let table = function.read_u32(capability + 4);
+        Ok(Self {
+            capability,
+            bar: (table & 7) as u8,
+            offset: u64::from(table & !7),
+            entries: (function.read_u16(capability + 2) & 0x7ff) + 1,
+        })
+    }
+
+    /// Lets entry `entry` raise `vector` at `target`, masks the others, and switches MSI-X on.
+    ///
+    /// # Errors
+    /// [`MsixError::Table`], [`MsixError::Entry`].
+    ///
+    /// # Safety
+    /// `table` is the mapped range of the register `self.bar` of `function`, and nothing else writes its table.
+    pub unsafe fn enable(
+        self,
+        function: Function,
+        table: MappedBar,
+        entry: u16,
+        target: InterruptTarget,
+        vector: u8,
+    ) -> Result<(), MsixError> {
+        if entry >= self.entries {
+            return Err(MsixError::Entry(entry));
+        }
+        let start = table.at(self.offset, u64::from(self.entries) * ENTRY).ok_or(MsixError::Table(self.offset))?;
+        let (address, data) = target.message(vector);
+        function.write_u16(self.capability + 2, ENABLE | MASK_ALL);
+        for index in 0..self.entries {
+            let used = index == entry;
+            let words = [address as u32, (address >> 32) as u32, data, u32::from(!used)];
+            for (word, value) in (0u64..).zip(words) {
+                let register = start + u64::from(index) * ENTRY + word * 4;
+                // SAFETY: the table lies in the mapped range (checked by `at`), 8-byte aligned as the capability's format says;
+                // it is the device's table (the caller's word), and a message can only go to the local APIC.
+                unsafe { core::ptr::write_volatile(register as *mut u32, value) };
+            }
+        }
+        function.write_u16(self.capability + 2, ENABLE);
+        Ok(())
+    }
+
+    /// Switches MSI-X off.
+    pub fn disable(self, function: Function) {
+        function.write_u16(self.capability + 2, MASK_ALL);
+    }
+}
