@@ -3,11 +3,14 @@
 //! The driver of QEMU's `ivshmem-doorbell`: memory shared with others, and interrupts both ways.
 //!
 //! QEMU's "Device Specification for Inter-VM shared memory device": BAR 0 holds the registers, BAR 1 the MSI-X table, BAR 2
-//! the memory. Such a device carries the control ring on bus 0, and each client's RAM behind a root port.
+//! the memory. Such a device carries the control ring on bus 0 and stays; each client's RAM comes with another one, behind a
+//! root port, and goes with the client.
 
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{Ordering, fence};
+
+use skerry::virtq::Notify;
 
 use crate::apic::InterruptTarget;
 use crate::interrupts::wake::WAKE_VECTOR;
@@ -74,13 +77,11 @@ impl From<PortError> for IvshmemError {
     }
 }
 
-/// A device that is mapped and may interrupt.
+/// A device that is mapped.
 #[derive(Debug)]
 pub struct Ivshmem {
     function: Function,
-    msix: MsixCapability,
     registers: MappedBar,
-    table: MappedBar,
     memory: MappedBar,
 }
 
@@ -103,56 +104,43 @@ fn bars(function: Function) -> Result<Bars, IvshmemError> {
 }
 
 impl Ivshmem {
-    /// Sets up a device that the firmware has placed.
+    /// Sets up a device that the firmware has placed. Each of its vectors raises the wake-up vector: the first is for
+    /// the ring in its own memory, the others are kicks of clients.
     ///
     /// # Errors
-    /// [`IvshmemError`]; nothing stays mapped.
+    /// [`IvshmemError`]. What was mapped may stay mapped: the image does not go on without this device.
     pub fn open(
         function: Function,
         space: &mut AddressSpace,
         target: InterruptTarget,
     ) -> Result<Self, IvshmemError> {
-        Self::map(function, bars(function)?, space, target)
+        let bars = bars(function)?;
+        let msix = MsixCapability::of(function)?;
+        if msix.bar != INTERRUPT_TABLE {
+            return Err(MsixError::Missing.into());
+        }
+        let device = Self::map(function, &bars, space)?;
+        let table = MappedBar::map(bars[usize::from(INTERRUPT_TABLE)], INTERRUPT_TABLE, Rights::Registers, space)?;
+        // SAFETY: `table` is the mapped BAR of the table (just checked), and this driver alone uses the device.
+        unsafe { msix.enable(function, table, target, WAKE_VECTOR) }?;
+        Ok(device)
     }
 
-    fn map(
-        function: Function,
-        [registers, table, memory]: Bars,
-        space: &mut AddressSpace,
-        target: InterruptTarget,
-    ) -> Result<Self, IvshmemError> {
-        let msix = MsixCapability::of(function)?;
-        function.enable();
+    /// Maps registers and memory, and lets the function decode them.
+    fn map(function: Function, bars: &Bars, space: &mut AddressSpace) -> Result<Self, IvshmemError> {
+        let [registers, _, memory] = *bars;
+        if registers.size < REGISTERS_LENGTH {
+            return Err(BarError::TooSmall(REGISTERS, registers.size).into());
+        }
         let registers = MappedBar::map(registers, REGISTERS, Rights::Registers, space)?;
-        let table = match MappedBar::map(table, INTERRUPT_TABLE, Rights::Registers, space) {
-            Ok(table) => table,
+        match MappedBar::map(memory, MEMORY, Rights::ReadWrite, space) {
+            Ok(memory) => {
+                function.enable();
+                Ok(Self { function, registers, memory })
+            }
             Err(error) => {
                 registers.unmap(space);
-                return Err(error.into());
-            }
-        };
-        let memory = match MappedBar::map(memory, MEMORY, Rights::ReadWrite, space) {
-            Ok(memory) => memory,
-            Err(error) => {
-                registers.unmap(space);
-                table.unmap(space);
-                return Err(error.into());
-            }
-        };
-        let device = Self { function, msix, registers, table, memory };
-        let enabled = if registers.size < REGISTERS_LENGTH {
-            Err(BarError::Address(REGISTERS, registers.size).into())
-        } else if msix.bar != INTERRUPT_TABLE {
-            Err(MsixError::Missing.into())
-        } else {
-            // SAFETY: `table` is the mapped BAR of the table (just checked), and this driver alone uses the device.
-            unsafe { msix.enable(function, table, 0, target, WAKE_VECTOR) }.map_err(IvshmemError::from)
-        };
-        match enabled {
-            Ok(()) => Ok(device),
-            Err(error) => {
-                device.close(space);
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -162,39 +150,49 @@ impl Ivshmem {
         (self.memory.address, self.memory.size)
     }
 
-    /// Interrupts another peer: `doorbell` is its identifier in the upper 16 bits and the vector in the lower.
-    pub fn ring(&self, doorbell: u32) {
+    /// The doorbell, which goes on working for as long as the device is mapped.
+    pub fn doorbell(&self, value: u32) -> Doorbell {
+        Doorbell { register: self.registers.address + DOORBELL, value }
+    }
+}
+
+/// How a peer is interrupted. To be used only while the device that it belongs to is mapped.
+#[derive(Debug, Clone, Copy)]
+pub struct Doorbell {
+    register: u64,
+    value: u32,
+}
+
+impl Doorbell {
+    /// The same device's doorbell, for another peer or vector.
+    pub fn with_value(self, value: u32) -> Self {
+        Self { value, ..self }
+    }
+}
+
+impl Notify for Doorbell {
+    fn call(&mut self) {
         // What was written to the shared memory is seen by whoever the doorbell wakes: its partner is the read of the
         // event that the peer waits for, a system call or an interrupt, which orders the loads behind it.
         fence(Ordering::SeqCst);
-        // SAFETY: the registers are mapped, and at least `REGISTERS_LENGTH` bytes (checked in `map`); the doorbell is one of them,
-        // four-byte aligned, and writing it interrupts somebody else, if it names anybody.
-        unsafe { core::ptr::write_volatile((self.registers.address + DOORBELL) as *mut u32, doorbell) };
-    }
-
-    /// Takes the device out of use and unmaps it.
-    ///
-    /// Nothing may refer to its memory any more.
-    pub fn close(self, space: &mut AddressSpace) {
-        self.msix.disable(self.function);
-        self.function.disable();
-        for bar in [self.registers, self.table, self.memory] {
-            bar.unmap(space);
-        }
+        // SAFETY: the register is one of at least `REGISTERS_LENGTH` bytes of registers (checked in `map`), mapped as long as
+        // the device is (the type's condition), and four-byte aligned. Writing it interrupts somebody else, if anybody.
+        unsafe { core::ptr::write_volatile(self.register as *mut u32, self.value) };
     }
 }
 
 impl PluggedIvshmem {
     /// Powers the slot of the root port on that is device `device` of bus 0, and sets up the device in it: places its BARs
-    /// in the port's windows and maps them.
+    /// in the port's windows and maps them. It raises no interrupts: a client's kicks are vectors of the device that stays,
+    /// because QEMU goes on polling an unplugged device's.
     ///
     /// # Errors
     /// [`IvshmemError`]; the slot has no power then, so that the device goes.
-    pub fn open(device: u8, space: &mut AddressSpace, target: InterruptTarget) -> Result<Self, IvshmemError> {
+    pub fn open(device: u8, space: &mut AddressSpace) -> Result<Self, IvshmemError> {
         let port = RootPort::at(device)?;
         let function = port.power_on()?;
         let placed = bars(function).and_then(|bars| place(port, function, bars));
-        match placed.and_then(|bars| Ivshmem::map(function, bars, space, target)) {
+        match placed.and_then(|bars| Ivshmem::map(function, &bars, space)) {
             Ok(device) => Ok(Self { port, device }),
             Err(error) => {
                 // The first error is the one to tell.
@@ -204,12 +202,15 @@ impl PluggedIvshmem {
         }
     }
 
-    /// Takes the device out of use and out of its slot.
+    /// Takes the device out of use, unmaps it, and takes it out of its slot. Nothing may refer to its memory any more.
     ///
     /// # Errors
     /// [`PortError::NotReleased`]; it is unmapped all the same.
     pub fn close(self, space: &mut AddressSpace) -> Result<(), PortError> {
-        self.device.close(space);
+        let Ivshmem { function, registers, memory } = self.device;
+        function.disable();
+        registers.unmap(space);
+        memory.unmap(space);
         self.port.power_off()
     }
 }

@@ -37,6 +37,8 @@ pub enum BarError {
     Address(u8, u64),
     /// It does not fit below 4 GiB, and must.
     TooHigh(u8, u64),
+    /// It has fewer bytes than the driver needs.
+    TooSmall(u8, u64),
     /// Its pages could not be mapped.
     Map(u8, MapError),
 }
@@ -48,6 +50,7 @@ impl fmt::Display for BarError {
             Self::Ports(index) => write!(f, "BAR {index} is one of I/O ports, not of memory"),
             Self::Address(index, address) => write!(f, "BAR {index} has the address {address:#x}, which cannot be"),
             Self::TooHigh(index, address) => write!(f, "BAR {index} has 32 bits, which cannot hold {address:#x}"),
+            Self::TooSmall(index, size) => write!(f, "BAR {index} has {size:#x} bytes only"),
             Self::Map(index, error) => write!(f, "BAR {index} cannot be mapped: {error}"),
         }
     }

@@ -36,8 +36,6 @@ pub enum MsixError {
     Missing,
     /// The table leaves its BAR.
     Table(u64),
-    /// The function has fewer entries than this one's number says.
-    Entry(u16),
 }
 
 impl fmt::Display for MsixError {
@@ -45,7 +43,6 @@ impl fmt::Display for MsixError {
         match self {
             Self::Missing => write!(f, "it has no MSI-X capability"),
             Self::Table(offset) => write!(f, "its MSI-X table at offset {offset:#x} leaves its BAR"),
-            Self::Entry(entry) => write!(f, "its MSI-X table has no entry {entry}"),
         }
     }
 }
@@ -66,10 +63,10 @@ impl MsixCapability {
         })
     }
 
-    /// Lets entry `entry` raise `vector` at `target`, masks the others, and switches MSI-X on.
+    /// Lets every entry of the table raise `vector` at `target`, and switches MSI-X on.
     ///
     /// # Errors
-    /// [`MsixError::Table`], [`MsixError::Entry`].
+    /// [`MsixError::Table`].
     ///
     /// # Safety
     /// `table` is the mapped range of the register `self.bar` of `function`, and nothing else writes its table.
@@ -77,32 +74,23 @@ impl MsixCapability {
         self,
         function: Function,
         table: MappedBar,
-        entry: u16,
         target: InterruptTarget,
         vector: u8,
     ) -> Result<(), MsixError> {
-        if entry >= self.entries {
-            return Err(MsixError::Entry(entry));
-        }
-        let start = table.at(self.offset, u64::from(self.entries) * ENTRY).ok_or(MsixError::Table(self.offset))?;
+        let length = u64::from(self.entries) * ENTRY;
+        let start = table.at(self.offset, length).ok_or(MsixError::Table(self.offset))?;
         let (address, data) = target.message(vector);
+        // The last word of an entry is its control: 0, not masked.
+        let words = [address as u32, (address >> 32) as u32, data, 0];
         function.write_u16(self.capability + 2, ENABLE | MASK_ALL);
-        for index in 0..self.entries {
-            let used = index == entry;
-            let words = [address as u32, (address >> 32) as u32, data, u32::from(!used)];
-            for (word, value) in (0u64..).zip(words) {
-                let register = start + u64::from(index) * ENTRY + word * 4;
-                // SAFETY: the table lies in the mapped range (checked by `at`), 8-byte aligned as the capability's format says;
-                // it is the device's table (the caller's word), and a message can only go to the local APIC.
+        for entry in (start..start + length).step_by(ENTRY as usize) {
+            for (register, value) in (entry..).step_by(4).zip(words) {
+                // SAFETY: the table lies in the mapped range (checked by `at`), 8-byte aligned as the capability's format
+                // says; it is the device's table (the caller's word), and a message can only go to the local APIC.
                 unsafe { core::ptr::write_volatile(register as *mut u32, value) };
             }
         }
         function.write_u16(self.capability + 2, ENABLE);
         Ok(())
-    }
-
-    /// Switches MSI-X off.
-    pub fn disable(self, function: Function) {
-        function.write_u16(self.capability + 2, MASK_ALL);
     }
 }
