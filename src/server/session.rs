@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A session: what one client's ring has negotiated and holds, and how a request of it becomes a reply.
+
+use core::fmt;
+
+use super::dir::MAX_TARGET;
+use super::exports::Exports;
+use super::fid::{FidState, FidTable, Handle};
+use super::statistics::Statistics;
+use super::xattr::AttributeNames;
+use crate::fs::Errno;
+use crate::mem::scatter::{ScatterReader, ScatterWriter};
+use crate::mem::{Full, Short, Sink, Source};
+use crate::wire::{
+    self, Fid, HEADER, Header, MAXWELEM, MessageType, Qid, RREAD_HEADER, Rlerror, Rmessage, Tag, WireError,
+};
+
+/// Smallest `msize` that a session can have: every reply but a long Rreadlink fits it. (Linux asks for at least as much.)
+pub const MIN_MSIZE: u32 = 4096;
+
+/// Longest request, without the payload of a Twrite: the size of the private buffer that it is gathered into, and the `msize`
+/// of a session before Tversion. A Twalk of 16 names of 255 bytes has 4129 bytes.
+pub const MAX_REQUEST_HEAD: u32 = 8192;
+
+/// Length of Rlerror, the reply that there must always be room for.
+pub const RLERROR: u32 = 11;
+
+// An error can then take the place of a reply whose data has been put already: see `Reply`.
+const _: () = assert!(RLERROR == RREAD_HEADER);
+
+/// Longest reply, without the data of Rread and Rreaddir: an Rreadlink with a target of 4095 bytes has 4104.
+const MAX_REPLY_HEAD: usize = 4352;
+
+/// What a session may hold at most. It decides how much memory a session takes, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Fids at a time, at most [`MAX_FIDS`](super::fid::MAX_FIDS). A table of 32,768 takes 34 bytes each, 1.06 MiB; eight such
+    /// sessions take 8.5 MiB.
+    pub max_fids: usize,
+    /// The largest `msize` that is agreed to, at least [`MIN_MSIZE`]. It takes no memory. (Linux never asks for more than
+    /// 512,000 over virtio.)
+    pub max_msize: u32,
+}
+
+/// The private memory in which requests are taken apart and replies put together. One serves any number of sessions, one
+/// request at a time. About 17 KiB.
+pub struct Scratch {
+    request: [u8; MAX_REQUEST_HEAD as usize],
+    reply: [u8; MAX_REPLY_HEAD],
+    buffers: Buffers,
+}
+
+/// What replies borrow from.
+pub(super) struct Buffers {
+    /// The qids of an Rwalk.
+    pub(super) qids: heapless::Vec<Qid, MAXWELEM>,
+    /// The target of an Rreadlink.
+    pub(super) target: heapless::Vec<u8, MAX_TARGET>,
+}
+
+impl Scratch {
+    /// Empty buffers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            request: [0; MAX_REQUEST_HEAD as usize],
+            reply: [0; MAX_REPLY_HEAD],
+            buffers: Buffers { qids: heapless::Vec::new(), target: heapless::Vec::new() },
+        }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A client that broke the rules which let request and reply find each other. Its ring must stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionFault {
+    /// The readable part of the chain is shorter than a header.
+    RequestTooShort {
+        /// Its length in bytes.
+        readable: usize,
+    },
+    /// `size` does not even count the header.
+    SizeBelowHeader {
+        /// The field of the request.
+        size: u32,
+    },
+    /// `size` is more than the readable part of the chain holds.
+    SizeBeyondChain {
+        /// The field of the request.
+        size: u32,
+        /// The length of the readable part in bytes.
+        readable: usize,
+    },
+    /// `size` is more than was agreed to.
+    SizeAboveMsize {
+        /// The field of the request.
+        size: u32,
+        /// What the session agreed to; [`MAX_REQUEST_HEAD`] before Tversion.
+        msize: u32,
+    },
+    /// The writable part of the chain has no room for the reply (Rlerror at the least).
+    NoRoomForReply {
+        /// What would be the reply.
+        reply: MessageType,
+        /// Its length in bytes.
+        needed: usize,
+        /// The length of the writable part in bytes.
+        room: usize,
+    },
+    /// A reply cannot be put together. It is the server's own fault, and stops only this session all the same.
+    Reply(WireError),
+}
+
+impl fmt::Display for SessionFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RequestTooShort { readable } => {
+                write!(f, "the request has {readable} bytes, a header has {HEADER}")
+            }
+            Self::SizeBelowHeader { size } => {
+                write!(f, "the request's size is {size}, its header alone has {HEADER}")
+            }
+            Self::SizeBeyondChain { size, readable } => {
+                write!(f, "the request's size is {size}, its buffers hold {readable} bytes")
+            }
+            Self::SizeAboveMsize { size, msize } => {
+                write!(f, "the request's size is {size}, the session's msize {msize}")
+            }
+            Self::NoRoomForReply { reply, needed, room } => {
+                write!(f, "{reply} takes {needed} bytes, the buffers for it hold {room}")
+            }
+            Self::Reply(cause) => write!(f, "the reply cannot be put together: {cause}"),
+        }
+    }
+}
+
+impl core::error::Error for SessionFault {}
+
+/// One client's use of the server. One for each ring; all its memory is allocated by [`new`](Self::new).
+pub struct Session {
+    max_msize: u32,
+    /// Most bytes of a message.
+    msize: u32,
+    /// Whether both sides agreed to a version.
+    versioned: bool,
+    pub(super) fids: FidTable,
+    pub(super) attribute_names: AttributeNames,
+    statistics: Statistics,
+}
+
+impl Session {
+    /// Allocates a session that waits for Tversion. Nothing is allocated afterwards.
+    #[must_use]
+    pub fn new(limits: SessionLimits) -> Self {
+        Self {
+            max_msize: limits.max_msize.max(MIN_MSIZE),
+            msize: MAX_REQUEST_HEAD,
+            versioned: false,
+            fids: FidTable::new(limits.max_fids),
+            attribute_names: AttributeNames::new(),
+            statistics: Statistics::new(),
+        }
+    }
+
+    /// Ends whatever was: all fids are clunked, and the session waits for Tversion. For a client that is gone.
+    pub fn reset(&mut self) {
+        self.msize = MAX_REQUEST_HEAD;
+        self.versioned = false;
+        self.fids.clear();
+        self.attribute_names.clear();
+    }
+
+    /// What the session has done since it was made.
+    #[must_use]
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Most bytes of a message: what Tversion agreed to, or [`MAX_REQUEST_HEAD`] before.
+    #[must_use]
+    pub fn msize(&self) -> u32 {
+        self.msize
+    }
+
+    /// Number of fids in use.
+    #[must_use]
+    pub fn fids_in_use(&self) -> usize {
+        self.fids.len()
+    }
+
+    pub(super) fn count_written(&mut self, count: u32) {
+        self.statistics.bytes_written += u64::from(count);
+    }
+
+    pub(super) fn is_versioned(&self) -> bool {
+        self.versioned
+    }
+
+    /// Starts anew, with messages of up to `offered` bytes, or as many as the limits allow. Returns how many.
+    pub(super) fn agree(&mut self, offered: u32) -> u32 {
+        self.msize = offered.min(self.max_msize);
+        self.versioned = true;
+        self.msize
+    }
+
+    /// Most bytes of data that an Rread or Rreaddir can have now: what `msize` and the room for it leave.
+    pub(super) fn data_limit(&self, room: &ScatterWriter<'_>) -> u32 {
+        let room = u32::try_from(room.remaining()).unwrap_or(u32::MAX);
+        room.min(self.msize.saturating_sub(RREAD_HEADER))
+    }
+
+    /// Ends the use of `fid`.
+    ///
+    /// # Errors
+    /// EBADF if it is not in use.
+    pub(super) fn clunk(&mut self, fid: Fid) -> Result<(), Errno> {
+        if let FidState::Attribute(slot) = self.fids.remove(fid)?.state {
+            self.attribute_names.free(slot);
+        }
+        Ok(())
+    }
+
+    /// The handle behind `fid`, which must stand for a file.
+    ///
+    /// # Errors
+    /// EBADF if it is not in use, or reads an extended attribute.
+    pub(super) fn file(&self, fid: Fid) -> Result<Handle, Errno> {
+        let handle = self.fids.get(fid)?;
+        match handle.state {
+            FidState::Path | FidState::Open(_) => Ok(handle),
+            FidState::AttributeNames | FidState::Attribute(_) => Err(Errno::EBADF),
+        }
+    }
+
+    /// Answers one request: the message in the readable part of a chain, with one message in the writable part.
+    /// Returns the length of the reply, in bytes: what the used ring tells the driver.
+    ///
+    /// Bytes of `request` behind the message are ignored. Nothing of it is read twice.
+    ///
+    /// # Errors
+    /// A fault; nothing of use was answered then, and the ring should stop.
+    pub fn handle(
+        &mut self,
+        exports: &mut Exports<'_>,
+        mut request: ScatterReader<'_>,
+        reply: ScatterWriter<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<u32, SessionFault> {
+        let room = reply.remaining();
+        let (head, data) = reply.split_at(RLERROR as usize).map_err(|Full| SessionFault::NoRoomForReply {
+            reply: MessageType::Rlerror,
+            needed: RLERROR as usize,
+            room,
+        })?;
+        let Scratch { request: gathered, reply: staging, buffers } = scratch;
+        let (header, gathered) = self.gather(&mut request, gathered)?;
+        self.statistics.count_request(header.kind.into());
+        let mut reply = Reply { tag: header.tag, head, data, staging };
+
+        let answer = match gathered {
+            Ok(gathered) => self.answer(exports, header, gathered, request, &mut reply.data, buffers),
+            Err(errno) => Err(errno),
+        };
+
+        self.statistics.bytes_copied += u64::from(reply.data.written());
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(errno) => {
+                self.statistics.errors += 1;
+                Rmessage::Rlerror(Rlerror { ecode: errno.number() })
+            }
+        };
+        self.statistics.bytes_served += u64::from(answer.data_length());
+        reply.send(&answer, room)
+    }
+
+    /// Takes the request out of the client's memory, up to the payload of a Twrite, and checks its framing.
+    /// Too long a request is a reply error: its header is given back all the same.
+    fn gather<'s>(
+        &self,
+        request: &mut ScatterReader<'_>,
+        buffer: &'s mut [u8],
+    ) -> Result<(Header, Result<&'s [u8], Errno>), SessionFault> {
+        let readable = request.remaining();
+        let mut bytes = [0; HEADER as usize];
+        request.take(&mut bytes).map_err(|Short| SessionFault::RequestTooShort { readable })?;
+        let header = Header::parse(&bytes);
+        let size = header.size;
+        if size < HEADER {
+            return Err(SessionFault::SizeBelowHeader { size });
+        }
+        if size > self.msize {
+            return Err(SessionFault::SizeAboveMsize { size, msize: self.msize });
+        }
+        if size as usize > readable {
+            return Err(SessionFault::SizeBeyondChain { size, readable });
+        }
+        let Some(message) = buffer.get_mut(..header.head_length() as usize) else {
+            return Ok((header, Err(Errno::EMSGSIZE)));
+        };
+        if let Some((front, body)) = message.split_at_mut_checked(bytes.len()) {
+            front.copy_from_slice(&bytes);
+            request.take(body).map_err(|Short| SessionFault::SizeBeyondChain { size, readable })?;
+        }
+        Ok((header, Ok(message)))
+    }
+
+    /// Parses a request and has it answered.
+    fn answer<'b>(
+        &mut self,
+        exports: &mut Exports<'_>,
+        header: Header,
+        gathered: &[u8],
+        rest: ScatterReader<'_>,
+        data_out: &mut ScatterWriter<'_>,
+        buffers: &'b mut Buffers,
+    ) -> Result<Rmessage<'b>, Errno> {
+        if (header.kind == MessageType::Tversion) != (header.tag == Tag::NOTAG) {
+            return Err(Errno::EPROTO);
+        }
+        let (_, message) = wire::parse_t(gathered, header.size).map_err(|cause| match cause {
+            WireError::UnknownType { .. } | WireError::NotARequest { .. } => Errno::EOPNOTSUPP,
+            _ => Errno::EPROTO,
+        })?;
+        // What stands behind the message in the chain is no part of it.
+        let (data_in, _) = rest.split_at(message.data_length() as usize).map_err(|Short| Errno::EPROTO)?;
+        super::dispatch(self, exports, message, data_in, data_out, buffers)
+    }
+}
+
+/// The room for a reply, in two: the 11 bytes that Rlerror takes, and so does all of Rread and Rreaddir that stands before
+/// their data; and what follows. So data can be put before anybody knows how long it is, and an error can
+/// still be sent after it.
+struct Reply<'a> {
+    tag: Tag,
+    head: ScatterWriter<'a>,
+    data: ScatterWriter<'a>,
+    staging: &'a mut [u8],
+}
+
+impl Reply<'_> {
+    /// Puts `answer` before the data that was put, if it has data, or else over it. Returns the length of all.
+    fn send(mut self, answer: &Rmessage<'_>, room: usize) -> Result<u32, SessionFault> {
+        let length = answer.emit(self.tag, self.staging).map_err(SessionFault::Reply)?;
+        let total = length.saturating_add(answer.data_length() as usize);
+        let no_room = |Full| SessionFault::NoRoomForReply { reply: answer.kind(), needed: total, room };
+        let message = self.staging.get(..length).unwrap_or_default();
+        let (front, back) = message.split_at_checked(RLERROR as usize).unwrap_or((message, &[]));
+        self.data.put(back).map_err(no_room)?;
+        self.head.put(front).map_err(no_room)?;
+        u32::try_from(total).map_err(|_| no_room(Full))
+    }
+}
