@@ -6,7 +6,6 @@
 //!
 //! | value | exit status | meaning                                                                        |
 //! |-------|-------------|--------------------------------------------------------------------------------|
-//! | 0x10  | 33          | done: the image was asked to stop                                              |
 //! | 0x11  | 35          | start-up failed: one line of the log says why (a refused volume, a missing device, too little memory) |
 //! | 0x12  | 37          | a panic: the log has file and line                                             |
 //! | 0x13  | 39          | a processor exception: the log has the report                                  |
@@ -27,8 +26,6 @@ const PORT: u16 = 0xf4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Status {
-    /// Asked to stop.
-    Done = 0x10,
     /// The service could not be started.
     StartFailed = 0x11,
     /// A panic.

@@ -158,6 +158,11 @@ impl AddressSpace {
         Ok(space)
     }
 
+    /// Tables that are left in the pool.
+    pub fn free_tables(&self) -> usize {
+        self.pool.free_count
+    }
+
     fn map_range(&mut self, range: Range<u64>, rights: Rights) -> Result<(), MapError> {
         self.map(range.start, range.end - range.start, rights)
     }

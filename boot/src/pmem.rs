@@ -7,8 +7,6 @@ use core::fmt;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::{DeviceStatus, Transport};
 
-use crate::apic::InterruptTarget;
-use crate::interrupts::wake;
 use crate::paging::{AddressSpace, MapError, Rights};
 use crate::pci::{Function, Identity};
 use crate::virtio_pci::{IdentityMapped, PciTransport, VirtioError};
@@ -86,9 +84,8 @@ impl Pmem {
         identity: Identity,
         rights: Rights,
         space: &mut AddressSpace,
-        target: InterruptTarget,
     ) -> Result<Self, PmemError> {
-        let mut transport = PciTransport::new(function, identity, space, target).map_err(PmemError::Virtio)?;
+        let mut transport = PciTransport::new(function, identity, space).map_err(PmemError::Virtio)?;
         let features = transport.begin_init(Features::VERSION_1);
         if features != Features::VERSION_1 || !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
             return Err(PmemError::Features);
@@ -99,7 +96,8 @@ impl Pmem {
             Ok((start, length))
         })?;
         space.map(start, length, rights).map_err(PmemError::Map)?;
-        let queue = VirtQueue::new(&mut transport, QUEUE, false, false)?;
+        let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false)?;
+        queue.set_dev_notify(false);
         transport.finish_init();
         Ok(Self { transport, queue, start, length })
     }
@@ -109,8 +107,8 @@ impl Pmem {
         (self.start, self.length)
     }
 
-    /// Makes all that was stored durable: returns after the host has written the file to its disk. The processor
-    /// halts meanwhile.
+    /// Makes all that was stored durable: returns after the host has written the file to its disk. Meanwhile the
+    /// queue is polled: the device cannot interrupt.
     ///
     /// # Errors
     /// [`PmemError::Flush`], [`PmemError::Queue`].
@@ -125,7 +123,7 @@ impl Pmem {
             self.transport.notify(QUEUE);
         }
         while !self.queue.can_pop() {
-            wake::halt();
+            core::hint::spin_loop();
         }
         // SAFETY: the same buffers as were passed to `add`, still valid.
         unsafe { self.queue.pop_used(token, inputs, outputs) }?;

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The image's own virtio transport: modern PCI, with interrupts by MSI-X and the notify addresses looked up once.
+//! The image's own virtio transport: modern PCI, with the notify addresses looked up once, and without interrupts.
 //!
 //! Virtio 1.3, section 4.1. The ring itself is [`virtio_drivers::queue::VirtQueue`], which drives any [`Transport`].
+//! The one virtio device of the service VM is virtio-pmem, and QEMU's has no MSI-X: its queue is polled.
 
 use core::fmt;
 use core::ptr::NonNull;
 
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::apic::InterruptTarget;
-use crate::interrupts::wake::WAKE_VECTOR;
 use crate::paging::{AddressSpace, Rights};
 use crate::pci::bar::{BarError, MappedBar};
-use crate::pci::msix::{MsixCapability, MsixError};
 use crate::pci::{Function, Identity};
 
 /// The vendor of all virtio devices.
@@ -43,12 +41,10 @@ mod common {
     pub const DEVICE_FEATURE: u64 = 0x04;
     pub const DRIVER_FEATURE_SELECT: u64 = 0x08;
     pub const DRIVER_FEATURE: u64 = 0x0c;
-    pub const CONFIG_MSIX_VECTOR: u64 = 0x10;
     pub const DEVICE_STATUS: u64 = 0x14;
     pub const CONFIG_GENERATION: u64 = 0x15;
     pub const QUEUE_SELECT: u64 = 0x16;
     pub const QUEUE_SIZE: u64 = 0x18;
-    pub const QUEUE_MSIX_VECTOR: u64 = 0x1a;
     pub const QUEUE_ENABLE: u64 = 0x1c;
     pub const QUEUE_NOTIFY_OFF: u64 = 0x1e;
     pub const QUEUE_DESC: u64 = 0x20;
@@ -58,10 +54,6 @@ mod common {
     pub const LENGTH: u64 = 0x38;
 }
 
-/// No interrupt.
-const NO_VECTOR: u16 = 0xffff;
-/// The MSI-X table entry that all queues use.
-const QUEUE_VECTOR: u16 = 0;
 /// Queues whose notify address is kept; the devices that the image drives have one.
 const QUEUES: usize = 2;
 
@@ -74,8 +66,6 @@ pub enum VirtioError {
     Structure(u8),
     /// A BAR cannot be used.
     Bar(BarError),
-    /// Interrupts cannot be set up.
-    Msix(MsixError),
 }
 
 impl fmt::Display for VirtioError {
@@ -84,7 +74,6 @@ impl fmt::Display for VirtioError {
             Self::Identity(identity) => write!(f, "{identity} is not a modern virtio device"),
             Self::Structure(kind) => write!(f, "its configuration structure of type {kind} is missing or cut"),
             Self::Bar(error) => write!(f, "{error}"),
-            Self::Msix(error) => write!(f, "{error}"),
         }
     }
 }
@@ -145,7 +134,7 @@ pub fn device_type(identity: Identity) -> Option<u16> {
 }
 
 impl PciTransport {
-    /// Maps the registers of `function` and sets up its interrupts, which raise the wake-up vector.
+    /// Maps the registers of `function`.
     ///
     /// # Errors
     /// [`VirtioError`]. What was mapped stays mapped: the image does not go on without its devices.
@@ -153,10 +142,8 @@ impl PciTransport {
         function: Function,
         identity: Identity,
         space: &mut AddressSpace,
-        target: InterruptTarget,
     ) -> Result<Self, VirtioError> {
         let device_type = device_type(identity).ok_or(VirtioError::Identity(identity))?;
-        let msix = MsixCapability::of(function).map_err(VirtioError::Msix)?;
         let mut bars = [None; 6];
         // Sized before the function decodes memory; each is mapped once, though several structures lie in it.
         let mut mapped = |index: u8| {
@@ -167,7 +154,6 @@ impl PciTransport {
             }
             place.ok_or(VirtioError::Bar(BarError::Missing(index)))
         };
-        let table = mapped(msix.bar)?;
         let mut structure = |kind: u8| {
             // The first of a type is the one that the device prefers (section 4.1.4).
             let of_kind = |(identifier, offset): &(u8, u8)| {
@@ -188,8 +174,6 @@ impl PciTransport {
         let (notify, capability) = structure(NOTIFY_CFG)?;
         let notify_multiplier = function.read_u32(capability + CAP_NOTIFY_MULTIPLIER);
         function.enable();
-        // SAFETY: `table` is the mapped BAR of the table, and this driver alone uses the device.
-        unsafe { msix.enable(function, table, target, WAKE_VECTOR) }.map_err(VirtioError::Msix)?;
         Ok(Self { device_type, common, device, notify, notify_multiplier, notify_offsets: [0; QUEUES] })
     }
 
@@ -208,7 +192,7 @@ impl Transport for PciTransport {
     }
 
     fn read_device_features(&mut self) -> u64 {
-        let mut half = |select: u32| {
+        let half = |select: u32| {
             self.common.write(common::DEVICE_FEATURE_SELECT, select);
             u64::from(self.common.read::<u32>(common::DEVICE_FEATURE))
         };
@@ -261,14 +245,12 @@ impl Transport for PciTransport {
         driver_area: PhysAddr,
         device_area: PhysAddr,
     ) {
-        self.common.write(common::CONFIG_MSIX_VECTOR, NO_VECTOR);
         self.select(queue);
         // The size is at most what `max_queue_size` said, a 16-bit value.
         self.common.write(common::QUEUE_SIZE, size as u16);
         self.common.write_u64(common::QUEUE_DESC, descriptors);
         self.common.write_u64(common::QUEUE_DRIVER, driver_area);
         self.common.write_u64(common::QUEUE_DEVICE, device_area);
-        self.common.write(common::QUEUE_MSIX_VECTOR, QUEUE_VECTOR);
         let offset = u64::from(self.common.read::<u16>(common::QUEUE_NOTIFY_OFF));
         if let Some(place) = self.notify_offsets.get_mut(usize::from(queue)) {
             *place = offset * u64::from(self.notify_multiplier);
@@ -286,7 +268,7 @@ impl Transport for PciTransport {
     }
 
     fn ack_interrupt(&mut self) -> InterruptStatus {
-        // With MSI-X the ISR status is not used (section 4.1.4.5).
+        // No interrupt is ever asked for, and the interrupt line is silenced.
         InterruptStatus::empty()
     }
 
