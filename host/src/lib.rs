@@ -10,6 +10,7 @@
 //! | [`bridge`]       | the vhost-user backend that wires client VMs to the service VM                         |
 
 pub mod bridge;
+pub mod ivshmem;
 pub mod qemu;
 pub mod qmp;
 pub mod service_vm;
