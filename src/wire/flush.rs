@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Tflush: the client is no longer interested in a reply. (Plan 9 manual, flush(5).)
+
+use super::Tag;
+use super::codec::message;
+
+message! {
+    /// `size[4] Tflush tag[2] oldtag[2]`
+    pub struct Tflush {
+        /// The request that need not be answered any more. It may be answered already.
+        pub oldtag: Tag,
+    }
+}
+
+message! {
+    /// `size[4] Rflush tag[2]`: no reply to `oldtag` comes after this one.
+    pub struct Rflush;
+}
