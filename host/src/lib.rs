@@ -10,7 +10,10 @@
 //! | [`bridge`]       | the vhost-user backend that wires client VMs to the service VM                         |
 
 pub mod bridge;
+pub mod event;
 pub mod ivshmem;
 pub mod qemu;
 pub mod qmp;
+pub mod ring_driver;
 pub mod service_vm;
+pub mod shared_memory;

@@ -229,8 +229,7 @@ impl Drop for Process {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
+    use crate::shared_memory::SharedMemory;
 
     fn shell(script: &str) -> Command {
         let mut command = Command::for_program("test", "/bin/sh");
@@ -240,16 +239,13 @@ mod tests {
 
     #[test]
     fn a_passed_descriptor_is_open_in_the_child_under_the_number_that_was_told() {
-        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let memory = SharedMemory::new("test", 4096).unwrap();
+        memory.write(0, b"inherited\n");
         let mut command = Command::for_program("test", "/bin/sh");
-        let number = command.pass(theirs.into());
-        command.args(["-c", &format!("read line <&{number}; echo got $line >&{number}")]);
-        let mut process = command.spawn_logged().unwrap();
-        ours.write_all(b"hello\n").unwrap();
-        let mut answer = String::new();
-        ours.read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "got hello\n");
-        assert_eq!(process.wait().unwrap(), Exit::Status(0));
+        let number = command.pass(memory.file().try_clone_to_owned().unwrap());
+        command.args(["-c", &format!("head -n 1 /proc/self/fd/{number}")]);
+        let process = command.spawn_logged().unwrap();
+        assert!(process.transcript().wait_for("inherited", Duration::from_secs(5)).is_some());
     }
 
     #[test]
