@@ -10,6 +10,8 @@
 //! | [`bridge`]       | the vhost-user backend that wires client VMs to the service VM                         |
 
 pub mod bridge;
+pub mod client;
+pub mod control_ring;
 pub mod event;
 pub mod ivshmem;
 pub mod qemu;
@@ -17,3 +19,5 @@ pub mod qmp;
 pub mod ring_driver;
 pub mod service_vm;
 pub mod shared_memory;
+pub mod test_directory;
+pub mod volume;
