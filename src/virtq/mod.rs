@@ -11,17 +11,17 @@
 //! * [`split`]: the split ring.
 //! * [`notify`]: when the other side wants to be told.
 //!
-//! One pass of a device over a queue:
+//! How a device goes over a queue, from the moment it takes it up:
 //!
 //! ```text
 //! loop {
 //!     queue.disarm(memory)?;
-//!     while let Some(chain) = queue.pop(memory, readable, writable)? {
-//!         let written = …;                       // serve chain.readable into chain.writable
-//!         queue.push(memory, chain.token, written)?;
+//!     while let Some(Chain { token, readable, writable }) = queue.pop(memory, lists.0, lists.1)? {
+//!         let written = …;                       // serve `readable` into `writable`
+//!         queue.push(memory, token, written)?;
 //!     }
 //!     if queue.publish(memory)? { notify.call(); }
-//!     if !queue.arm(memory)? { break; }          // sleep until a kick
+//!     if !queue.arm(memory)? { wait for a kick; }
 //! }
 //! ```
 
@@ -31,7 +31,9 @@ pub mod notify;
 pub mod split;
 
 #[cfg(test)]
-mod driver_model;
+pub(crate) mod driver_model;
+#[cfg(test)]
+mod two_threads;
 
 use core::fmt;
 

@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn an_event_is_needed_exactly_when_its_entry_was_passed() {
-        for old in (0..40).chain(65500..=65535) {
+        for old in (0..40u16).chain(65500..=65535) {
             for step in 0..40u16 {
                 let new = old.wrapping_add(step);
                 for distance in -50i16..50 {
@@ -52,7 +52,9 @@ mod tests {
 
     #[test]
     fn every_event_index_agrees_with_the_definition_for_steps_across_the_wrap() {
-        for (old, new) in [(65535, 0), (65535, 1), (65534, 65535), (65000, 500), (0, 32768), (40000, 7232)] {
+        for (old, new) in
+            [(65535u16, 0u16), (65535, 1), (65534, 65535), (65000, 500), (0, 32768), (40000, 7232)]
+        {
             for event in 0..=u16::MAX {
                 let passed = event.wrapping_sub(old) < new.wrapping_sub(old);
                 assert_eq!(need_event(event, new, old), passed, "{event} {new} {old}");

@@ -206,11 +206,16 @@ macro_rules! message {
                 crate::wire::codec::total_length([$(crate::wire::codec::Field::length(&self.$field)),*])
             }
 
-            fn decode(_decoder: &mut crate::wire::codec::Decoder<'a>) -> Result<Self, crate::wire::WireError> {
+            fn decode(
+                _decoder: &mut crate::wire::codec::Decoder<'a>,
+            ) -> Result<Self, crate::wire::WireError> {
                 Ok(Self { $($field: crate::wire::codec::Field::decode(_decoder, stringify!($field))?,)* })
             }
 
-            fn encode(&self, _encoder: &mut crate::wire::codec::Encoder<'_>) -> Result<(), crate::wire::WireError> {
+            fn encode(
+                &self,
+                _encoder: &mut crate::wire::codec::Encoder<'_>,
+            ) -> Result<(), crate::wire::WireError> {
                 $(crate::wire::codec::Field::encode(&self.$field, _encoder, stringify!($field))?;)*
                 Ok(())
             }

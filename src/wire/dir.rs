@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What changes a directory: Tsymlink, Tmknod, Tmkdir, Tlink, Trename, Trenameat, Tunlinkat, Tremove; and Treadlink.
+//! What changes a directory: Tsymlink, Tmknod, Tmkdir, Tlink, Trename, Trenameat, Tunlinkat, Tremove; and
+//! Treadlink.
 //!
 //! A `name` here is one name of one directory. This layer takes any bytes; the server checks them.
 
@@ -182,4 +183,148 @@ message! {
 message! {
     /// `size[4] Rremove tag[2]`
     pub struct Rremove;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{QidKind, Tag, golden};
+    use super::*;
+
+    const FID: Fid = Fid(0x0304_0506);
+    const OTHER: Fid = Fid(0x0708_090a);
+    const TAG: Tag = Tag(0x0102);
+
+    fn qid(kind: QidKind) -> Qid {
+        Qid { kind, version: 0x1112_1314, path: 0x2122_2324_2526_2728 }
+    }
+
+    #[test]
+    fn tsymlink_is_its_golden_bytes() {
+        golden::request(
+            "1b000000 10 0201 06050403 0200 'ln' 0600 '/etc/x' e9030000",
+            TAG,
+            Tsymlink { fid: FID, name: b"ln", symtgt: b"/etc/x", gid: 1001 },
+        );
+    }
+
+    #[test]
+    fn rsymlink_is_its_golden_bytes() {
+        golden::reply(
+            "14000000 11 0201 02 14131211 28272625 24232221",
+            TAG,
+            Rsymlink { qid: qid(QidKind::SYMLINK) },
+        );
+    }
+
+    #[test]
+    fn tmknod_is_its_golden_bytes() {
+        golden::request(
+            "21000000 12 0201 06050403 0400 'null' b6210000 01000000 03000000 e9030000",
+            TAG,
+            Tmknod { dfid: FID, name: b"null", mode: 0o20_666, major: 1, minor: 3, gid: 1001 },
+        );
+    }
+
+    #[test]
+    fn rmknod_is_its_golden_bytes() {
+        golden::reply(
+            "14000000 13 0201 00 14131211 28272625 24232221",
+            TAG,
+            Rmknod { qid: qid(QidKind::empty()) },
+        );
+    }
+
+    #[test]
+    fn trename_is_its_golden_bytes() {
+        golden::request(
+            "14000000 14 0201 06050403 0a090807 0300 'new'",
+            TAG,
+            Trename { fid: FID, dfid: OTHER, name: b"new" },
+        );
+    }
+
+    #[test]
+    fn rrename_is_its_golden_bytes() {
+        golden::reply("07000000 15 0201", TAG, Rrename);
+    }
+
+    #[test]
+    fn treadlink_is_its_golden_bytes() {
+        golden::request("0b000000 16 0201 06050403", TAG, Treadlink { fid: FID });
+    }
+
+    #[test]
+    fn rreadlink_is_its_golden_bytes() {
+        golden::reply("0f000000 17 0201 0600 '/etc/x'", TAG, Rreadlink { target: b"/etc/x" });
+    }
+
+    #[test]
+    fn tlink_is_its_golden_bytes() {
+        golden::request(
+            "16000000 46 0201 06050403 0a090807 0500 'again'",
+            TAG,
+            Tlink { dfid: FID, fid: OTHER, name: b"again" },
+        );
+    }
+
+    #[test]
+    fn rlink_is_its_golden_bytes() {
+        golden::reply("07000000 47 0201", TAG, Rlink);
+    }
+
+    #[test]
+    fn tmkdir_is_its_golden_bytes() {
+        golden::request(
+            "18000000 48 0201 06050403 0300 'sub' ed010000 e9030000",
+            TAG,
+            Tmkdir { dfid: FID, name: b"sub", mode: 0o755, gid: 1001 },
+        );
+    }
+
+    #[test]
+    fn rmkdir_is_its_golden_bytes() {
+        golden::reply(
+            "14000000 49 0201 80 14131211 28272625 24232221",
+            TAG,
+            Rmkdir { qid: qid(QidKind::DIR) },
+        );
+    }
+
+    #[test]
+    fn trenameat_is_its_golden_bytes() {
+        golden::request(
+            "1a000000 4a 0201 06050403 0300 'old' 0a090807 0400 'newn'",
+            TAG,
+            Trenameat { olddirfid: FID, oldname: b"old", newdirfid: OTHER, newname: b"newn" },
+        );
+    }
+
+    #[test]
+    fn rrenameat_is_its_golden_bytes() {
+        golden::reply("07000000 4b 0201", TAG, Rrenameat);
+    }
+
+    #[test]
+    fn tunlinkat_is_its_golden_bytes() {
+        golden::request(
+            "14000000 4c 0201 06050403 0300 'sub' 00020000",
+            TAG,
+            Tunlinkat { dirfd: FID, name: b"sub", flags: UnlinkFlags::REMOVEDIR },
+        );
+    }
+
+    #[test]
+    fn runlinkat_is_its_golden_bytes() {
+        golden::reply("07000000 4d 0201", TAG, Runlinkat);
+    }
+
+    #[test]
+    fn tremove_is_its_golden_bytes() {
+        golden::request("0b000000 7a 0201 06050403", TAG, Tremove { fid: FID });
+    }
+
+    #[test]
+    fn rremove_is_its_golden_bytes() {
+        golden::reply("07000000 7b 0201", TAG, Rremove);
+    }
 }

@@ -17,3 +17,19 @@ message! {
     /// `size[4] Rflush tag[2]`: no reply to `oldtag` comes after this one.
     pub struct Rflush;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden;
+    use super::*;
+
+    #[test]
+    fn tflush_is_its_golden_bytes() {
+        golden::request("09000000 6c 0201 0403", Tag(0x0102), Tflush { oldtag: Tag(0x0304) });
+    }
+
+    #[test]
+    fn rflush_is_its_golden_bytes() {
+        golden::reply("07000000 6d 0201", Tag(0x0102), Rflush);
+    }
+}

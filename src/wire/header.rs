@@ -40,8 +40,8 @@ impl Header {
         [size0, size1, size2, size3, u8::from(self.kind), tag0, tag1]
     }
 
-    /// How many bytes of this request, header included, [`parse_t`](super::parse_t) wants to see: all of them, but
-    /// of a Twrite only what stands before its data.
+    /// How many bytes of this request, header included, [`parse_t`](super::parse_t) wants to see: all of
+    /// them, but of a Twrite only what stands before its data.
     #[must_use]
     pub fn head_length(self) -> u32 {
         match self.kind {

@@ -11,3 +11,14 @@ message! {
         pub ecode: u32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Tag, golden};
+    use super::*;
+
+    #[test]
+    fn rlerror_is_its_golden_bytes() {
+        golden::reply("0b000000 07 0201 5f000000", Tag(0x0102), Rlerror { ecode: 95 });
+    }
+}

@@ -15,7 +15,10 @@ macro_rules! message_table {
     (
         never sent: $illegal:ident = $illegal_number:literal;
         reply only: $error:ident = $error_number:literal;
-        $($t:ident $(<$t_lifetime:lifetime>)? = $t_number:literal, $r:ident $(<$r_lifetime:lifetime>)? = $r_number:literal;)+
+        $(
+            $t:ident $(<$t_lifetime:lifetime>)? = $t_number:literal,
+            $r:ident $(<$r_lifetime:lifetime>)? = $r_number:literal;
+        )+
     ) => {
         codec::byte_names! {
             /// The `type` of a message. A request has an even number, its reply the next.
@@ -263,8 +266,8 @@ fn emit_header(
 
 /// Takes a request apart.
 ///
-/// `head` is the message from its first byte on, without the data of a Twrite ([`Header::head_length`] bytes);
-/// `total` is the length of the message as it arrived, with that data.
+/// `head` is the message from its first byte on, without the data of a Twrite ([`Header::head_length`]
+/// bytes); `total` is the length of the message as it arrived, with that data.
 ///
 /// # Errors
 /// The check that the message failed. Where the header is there, [`Header::parse`] gives the tag to answer to.
@@ -278,8 +281,8 @@ pub fn parse_t(head: &[u8], total: u32) -> Result<(Tag, Tmessage<'_>), WireError
 
 /// Takes a reply apart.
 ///
-/// `head` is the message from its first byte on, without the data of an Rread or Rreaddir; `total` is the length of
-/// the message as it arrived, with that data.
+/// `head` is the message from its first byte on, without the data of an Rread or Rreaddir; `total` is the
+/// length of the message as it arrived, with that data.
 ///
 /// # Errors
 /// The check that the message failed.
@@ -291,8 +294,8 @@ pub fn parse_r(head: &[u8], total: u32) -> Result<(Tag, Rmessage<'_>), WireError
     Ok((header.tag, message))
 }
 
-/// Takes a reply apart whose data stands right behind it, as a client has it. The data of any other message than
-/// Rread and Rreaddir is empty. [`Dirents`] takes that of Rreaddir apart.
+/// Takes a reply apart whose data stands right behind it, as a client has it. The data of any other message
+/// than Rread and Rreaddir is empty. [`Dirents`] takes that of Rreaddir apart.
 ///
 /// # Errors
 /// The check that the message failed.
@@ -326,5 +329,59 @@ fn check_data(header: Header, head_length: usize, count: u32) -> Result<(), Wire
         Some(follow) if follow == count => Ok(()),
         Some(follow) => Err(WireError::DataMismatch { message: header.kind, count, follow }),
         None => Err(WireError::SizeMismatch { message: header.kind, size: header.size, total: head_length }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_number_survives_both_ways() {
+        for number in 0..=u8::MAX {
+            assert_eq!(u8::from(MessageType::from(number)), number);
+        }
+        assert_eq!(MessageType::from(107), MessageType::Unknown(107));
+    }
+
+    #[test]
+    fn requests_have_even_numbers_and_their_replies_the_next() {
+        for number in 0..u8::MAX {
+            let Some(request) = MessageType::from(number).name().and_then(|name| name.strip_prefix('T'))
+            else {
+                continue;
+            };
+            assert_eq!(number % 2, 0, "T{request}");
+            let reply = MessageType::from(number + 1).name().and_then(|name| name.strip_prefix('R'));
+            assert_eq!(reply, Some(request));
+        }
+    }
+
+    #[test]
+    fn a_type_that_does_not_fit_is_an_error_of_its_own() {
+        let empty = |number| [7, 0, 0, 0, number, 1, 0];
+        let error = parse_t(&empty(112), 7).unwrap_err();
+        assert_eq!(error, WireError::UnknownType { number: 112 });
+        let error = parse_t(&empty(6), 7).unwrap_err();
+        assert_eq!(error, WireError::NotARequest { message: MessageType::Tlerror });
+        let error = parse_t(&empty(121), 7).unwrap_err();
+        assert_eq!(error, WireError::NotARequest { message: MessageType::Rclunk });
+        let error = parse_r(&empty(120), 7).unwrap_err();
+        assert_eq!(error, WireError::NotAReply { message: MessageType::Tclunk });
+        let error = parse_r(&empty(107), 7).unwrap_err();
+        assert_eq!(error, WireError::UnknownType { number: 107 });
+    }
+
+    #[test]
+    fn a_size_other_than_the_length_that_arrived_is_an_error() {
+        for size in [0, 6, 8, u32::MAX] {
+            let header = Header { size, kind: MessageType::Rclunk, tag: Tag(1) };
+            let mismatch = WireError::SizeMismatch { message: MessageType::Rclunk, size, total: 7 };
+            assert_eq!(parse_r(&header.emit(), 7), Err(mismatch));
+        }
+        // The caller may take the size from the header itself; then the bytes decide.
+        let header = Header { size: 6, kind: MessageType::Rclunk, tag: Tag(1) };
+        assert!(parse_r(&header.emit(), 6).is_err());
+        assert_eq!(parse_r(&header.emit()[..6], 6), Err(WireError::HeaderTruncated { length: 6 }));
     }
 }

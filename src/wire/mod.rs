@@ -2,20 +2,21 @@
 
 //! 9P2000.L on the wire: every message, parsed and emitted in both directions.
 //!
-//! Integers are little-endian. A string is `length[2]` and that many bytes, with no NUL and no demand of UTF-8:
-//! names are bytes here. A message is `size[4] type[1] tag[2]` and a body; `size` counts itself. The notation
-//! `name[4]` is a field of four bytes, `name[s]` a string, `n*(name[s])` n of them.
+//! Integers are little-endian. A string is `length[2]` and that many bytes, with no NUL and no demand of
+//! UTF-8: names are bytes here. A message is `size[4] type[1] tag[2]` and a body; `size` counts itself. The
+//! notation `name[4]` is a field of four bytes, `name[s]` a string, `n*(name[s])` n of them.
 //!
-//! * [`parse_t`] and [`parse_r`] take a message apart without copying and without allocating. What they return
-//!   borrows from the bytes. They consume a message exactly: a field that is cut and a byte too many are errors,
-//!   and an error names the message, the field and the values.
+//! * [`parse_t`] and [`parse_r`] take a message apart without copying and without allocating. What they
+//!   return borrows from the bytes. They consume a message exactly: a field that is cut and a byte too many
+//!   are errors, and an error names the message, the field and the values.
 //! * [`Tmessage::emit`] and [`Rmessage::emit`] put one together. Whatever parses emits to the same bytes.
-//! * The data of Twrite, Rread and Rreaddir is not part of what is parsed or emitted here. It stays where it is,
-//!   in the descriptors of the client; only the *head* of these messages, all that stands before the data, passes
-//!   through this module. [`Header::head_length`] tells how much of a request to gather.
+//! * The data of Twrite, Rread and Rreaddir is not part of what is parsed or emitted here. It stays where it
+//!   is, in the descriptors of the client; only the *head* of these messages, all that stands before the
+//!   data, passes through this module. [`Header::head_length`] tells how much of a request to gather.
 //!
-//! One file for each family of messages. In it each message is declared once, by [`message!`](codec), its fields in
-//! the order of the wire; parsing and emitting follow from that. The numbers are in one table, [`message`].
+//! One file for each family of messages. In it each message is declared once, by the macro `message!`, its
+//! fields in the order of the wire; parsing and emitting follow from that. The numbers are in one table, in
+//! `message.rs`.
 //!
 //! The layouts are those of diod's `protocol.md`, Linux's `include/net/9p` and the Plan 9 manual, section 5.
 //! This module relies on no other of the crate.
@@ -38,6 +39,9 @@ mod readdir;
 mod version;
 mod walk;
 mod xattr;
+
+#[cfg(test)]
+mod golden;
 
 pub use attach::{NONUNAME, Rattach, Rauth, Tattach, Tauth};
 pub use attr::{GetattrMask, Rgetattr, Rsetattr, Rstatfs, SetattrMask, Tgetattr, Time, Tsetattr, Tstatfs};

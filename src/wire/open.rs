@@ -6,8 +6,9 @@ use super::codec::{flags, message};
 use super::{Fid, Qid};
 
 flags! {
-    /// How a file is opened: the bits of Linux's `open(2)`, as the generic table (and x86) numbers them, whatever the
-    /// client's architecture. The two lowest are not flags but a number: see [`OpenFlags::access`].
+    /// How a file is opened: the bits of Linux's `open(2)`, as the generic table (and x86) numbers them,
+    /// whatever the client's architecture. The two lowest are not flags but a number: see
+    /// [`OpenFlags::access`].
     pub struct OpenFlags: u32 {
         /// P9_DOTL_WRONLY. Of the two lowest bits; see [`OpenFlags::access`].
         const WRONLY = 0o1;
@@ -41,7 +42,8 @@ flags! {
         const NOATIME = 0o100_0000;
         /// P9_DOTL_CLOEXEC.
         const CLOEXEC = 0o200_0000;
-        /// P9_DOTL_SYNC: a write is answered when its data and metadata are durable. (Linux's `O_SYNC` is this and DSYNC.)
+        /// P9_DOTL_SYNC: a write is answered when its data and metadata are durable. (Linux's `O_SYNC` is
+        /// this and DSYNC.)
         const SYNC = 0o400_0000;
     }
 }
@@ -96,8 +98,8 @@ message! {
 }
 
 message! {
-    /// `size[4] Tlcreate tag[2] fid[4] name[s] flags[4] mode[4] gid[4]`: makes a regular file in the directory of `fid`,
-    /// and opens it. `fid` stands for the new file then.
+    /// `size[4] Tlcreate tag[2] fid[4] name[s] flags[4] mode[4] gid[4]`: makes a regular file in the
+    /// directory of `fid`, and opens it. `fid` stands for the new file then.
     pub struct Tlcreate<'a> {
         /// The directory.
         pub fid: Fid,
@@ -119,5 +121,67 @@ message! {
         pub qid: Qid,
         /// As in [`Rlopen`].
         pub iounit: u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{QidKind, Tag, golden};
+    use super::*;
+
+    const QID: Qid = Qid { kind: QidKind::empty(), version: 0x1112_1314, path: 0x2122_2324_2526_2728 };
+
+    #[test]
+    fn tlopen_is_its_golden_bytes() {
+        golden::request(
+            "0f000000 0c 0201 06050403 02800100",
+            Tag(0x0102),
+            Tlopen {
+                fid: Fid(0x0304_0506),
+                flags: OpenFlags::RDWR | OpenFlags::LARGEFILE | OpenFlags::DIRECTORY,
+            },
+        );
+    }
+
+    #[test]
+    fn rlopen_is_its_golden_bytes() {
+        golden::reply(
+            "18000000 0d 0201 00 14131211 28272625 24232221 00100000",
+            Tag(0x0102),
+            Rlopen { qid: QID, iounit: 4096 },
+        );
+    }
+
+    #[test]
+    fn tlcreate_is_its_golden_bytes() {
+        golden::request(
+            "1c000000 0e 0201 06050403 0300 'foo' 41820000 a4810000 f4010000",
+            Tag(0x0102),
+            Tlcreate {
+                fid: Fid(0x0304_0506),
+                name: b"foo",
+                flags: OpenFlags::WRONLY | OpenFlags::CREATE | OpenFlags::TRUNC | OpenFlags::LARGEFILE,
+                mode: 0o100_644,
+                gid: 500,
+            },
+        );
+    }
+
+    #[test]
+    fn rlcreate_is_its_golden_bytes() {
+        golden::reply(
+            "18000000 0f 0201 00 14131211 28272625 24232221 0d0c0b0a",
+            Tag(0x0102),
+            Rlcreate { qid: QID, iounit: 0x0a0b_0c0d },
+        );
+    }
+
+    #[test]
+    fn the_two_lowest_bits_of_the_flags_are_a_number() {
+        let access = |bits| OpenFlags::from_bits_retain(bits).access();
+        assert_eq!(access(0o100_000), Access::Read);
+        assert_eq!(access(0o2001), Access::Write);
+        assert_eq!(access(2), Access::ReadWrite);
+        assert_eq!(access(3), Access::Neither);
     }
 }

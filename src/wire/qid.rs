@@ -28,7 +28,8 @@ impl Fid {
 field_as!(Fid as u32, Self, |fid| fid.0);
 
 flags! {
-    /// The `type` of a qid: what sort of file it is. No bit is a regular file (and, in 9P2000.L, a device, FIFO or socket).
+    /// The `type` of a qid: what sort of file it is. No bit is a regular file (and, in 9P2000.L, a device,
+    /// FIFO or socket).
     pub struct QidKind: u8 {
         /// QTDIR: a directory.
         const DIR = 0x80;

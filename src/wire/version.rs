@@ -29,3 +29,36 @@ message! {
         pub version: &'a [u8],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Tag, golden};
+    use super::*;
+
+    #[test]
+    fn tversion_is_its_golden_bytes() {
+        golden::request(
+            "15000000 64 ffff 00200000 0800 '9P2000.L'",
+            Tag::NOTAG,
+            Tversion { msize: 8192, version: VERSION },
+        );
+    }
+
+    #[test]
+    fn rversion_is_its_golden_bytes() {
+        golden::reply(
+            "14000000 65 ffff 78563412 0700 'unknown'",
+            Tag::NOTAG,
+            Rversion { msize: 0x1234_5678, version: VERSION_UNKNOWN },
+        );
+    }
+
+    #[test]
+    fn a_version_may_be_any_bytes() {
+        golden::request(
+            "0f000000 64 ffff 00200000 0200 ff00",
+            Tag::NOTAG,
+            Tversion { msize: 8192, version: &[0xff, 0] },
+        );
+    }
+}

@@ -25,8 +25,8 @@ message! {
 message! {
     /// `size[4] Rwalk tag[2] nwqid[2] nwqid*(wqid[13])`
     pub struct Rwalk<'a> {
-        /// The files that were reached, in order. Fewer than there were names: the next one does not exist, and
-        /// `newfid` stands for nothing.
+        /// The files that were reached, in order. Fewer than there were names: the next one does not exist,
+        /// and `newfid` stands for nothing.
         pub wqids: Qids<'a>,
     }
 }
@@ -39,8 +39,8 @@ pub type Qids<'a> = WalkList<'a, Qid>;
 
 /// At most [`MAXWELEM`] elements: `n[2] n*(element)`.
 ///
-/// Either taken from a message (checked then, and decoded again whenever it is iterated), or a slice to emit. Two
-/// lists are equal when their elements are.
+/// Either taken from a message (checked then, and decoded again whenever it is iterated), or a slice to emit.
+/// Two lists are equal when their elements are.
 #[derive(Clone, Copy)]
 pub struct WalkList<'a, T> {
     elements: Elements<'a, T>,
@@ -176,5 +176,87 @@ impl<'a, T: Field<'a> + Copy + Eq> Eq for WalkList<'a, T> {}
 impl<'a, T: Field<'a> + Copy + fmt::Debug> fmt::Debug for WalkList<'a, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{QidKind, Tag, golden, parse_t};
+    use super::*;
+    use std::vec::Vec;
+
+    fn twalk(names: &[&[u8]], check: impl FnOnce(Twalk<'_>)) {
+        check(Twalk { fid: Fid(0x0304_0506), newfid: Fid(0x0708_090a), wnames: Names::new(names).unwrap() });
+    }
+
+    #[test]
+    fn twalk_is_its_golden_bytes() {
+        twalk(&[b"usr", b"..", b"lib64"], |message| {
+            golden::request(
+                "21000000 6e 0201 06050403 0a090807 0300 0300 'usr' 0200 '..' 0500 'lib64'",
+                Tag(0x0102),
+                message,
+            );
+        });
+    }
+
+    #[test]
+    fn twalk_without_names_is_its_golden_bytes() {
+        twalk(&[], |message| {
+            golden::request("11000000 6e 0201 06050403 0a090807 0000", Tag(0x0102), message);
+        });
+    }
+
+    #[test]
+    fn rwalk_is_its_golden_bytes() {
+        let qids = [
+            Qid { kind: QidKind::DIR, version: 0x1112_1314, path: 0x2122_2324_2526_2728 },
+            Qid { kind: QidKind::SYMLINK, version: 0, path: 2 },
+        ];
+        golden::reply(
+            "23000000 6f 0201 0200 80 14131211 28272625 24232221 02 00000000 02000000 00000000",
+            Tag(0x0102),
+            Rwalk { wqids: Qids::new(&qids).unwrap() },
+        );
+    }
+
+    #[test]
+    fn rwalk_without_qids_is_its_golden_bytes() {
+        golden::reply("09000000 6f 0201 0000", Tag(0x0102), Rwalk { wqids: Qids::new(&[]).unwrap() });
+    }
+
+    #[test]
+    fn sixteen_names_parse_and_seventeen_are_an_error() {
+        let sixteen = golden::bytes(
+            "41000000 6e 0100 01000000 02000000 1000
+             0100 'a' 0100 'b' 0100 'c' 0100 'd' 0100 'e' 0100 'f' 0100 'g' 0100 'h'
+             0100 'i' 0100 'j' 0100 'k' 0100 'l' 0100 'm' 0100 'n' 0100 'o' 0100 'p'",
+        );
+        let Ok((_, super::super::Tmessage::Twalk(walk))) = parse_t(&sixteen, 65) else {
+            panic!("{:?}", parse_t(&sixteen, 65));
+        };
+        assert_eq!(walk.wnames.len(), 16);
+        assert_eq!(walk.wnames.iter().collect::<Vec<_>>().concat(), b"abcdefghijklmnop");
+
+        let mut seventeen = sixteen;
+        seventeen.extend_from_slice(&[1, 0, b'q']);
+        seventeen[0] += 3;
+        seventeen[15] = 17;
+        assert_eq!(
+            parse_t(&seventeen, 68),
+            Err(WireError::TooManyElements {
+                message: MessageType::Twalk,
+                field: "wnames",
+                count: 17,
+                limit: 16
+            })
+        );
+    }
+
+    #[test]
+    fn a_list_of_seventeen_cannot_be_made() {
+        let names: [&[u8]; 17] = [b"a"; 17];
+        assert!(Names::new(&names).is_none());
+        assert!(Names::new(&names[1..]).is_some());
     }
 }

@@ -6,7 +6,8 @@ use super::Fid;
 use super::codec::{flags, message};
 
 message! {
-    /// `size[4] Txattrwalk tag[2] fid[4] newfid[4] name[s]`: makes `newfid` an attribute of `fid`'s file, to be read with Tread.
+    /// `size[4] Txattrwalk tag[2] fid[4] newfid[4] name[s]`: makes `newfid` an attribute of `fid`'s file, to
+    /// be read with Tread.
     pub struct Txattrwalk<'a> {
         /// The file.
         pub fid: Fid,
@@ -36,8 +37,8 @@ flags! {
 }
 
 message! {
-    /// `size[4] Txattrcreate tag[2] fid[4] name[s] attr_size[8] flags[4]`: makes `fid` an attribute of its file, to be written with
-    /// Twrite. The attribute is set when `fid` is clunked.
+    /// `size[4] Txattrcreate tag[2] fid[4] name[s] attr_size[8] flags[4]`: makes `fid` an attribute of its
+    /// file, to be written with Twrite. The attribute is set when `fid` is clunked.
     pub struct Txattrcreate<'a> {
         /// The file; the attribute afterwards.
         pub fid: Fid,
@@ -53,4 +54,55 @@ message! {
 message! {
     /// `size[4] Rxattrcreate tag[2]`
     pub struct Rxattrcreate;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Tag, golden};
+    use super::*;
+
+    const FID: Fid = Fid(0x0304_0506);
+    const TAG: Tag = Tag(0x0102);
+
+    #[test]
+    fn txattrwalk_is_its_golden_bytes() {
+        golden::request(
+            "17000000 1e 0201 06050403 0a090807 0600 'user.k'",
+            TAG,
+            Txattrwalk { fid: FID, newfid: Fid(0x0708_090a), name: b"user.k" },
+        );
+    }
+
+    #[test]
+    fn txattrwalk_to_the_list_is_its_golden_bytes() {
+        golden::request(
+            "11000000 1e 0201 06050403 0a090807 0000",
+            TAG,
+            Txattrwalk { fid: FID, newfid: Fid(0x0708_090a), name: b"" },
+        );
+    }
+
+    #[test]
+    fn rxattrwalk_is_its_golden_bytes() {
+        golden::reply("0f000000 1f 0201 18171615 14131211", TAG, Rxattrwalk { size: 0x1112_1314_1516_1718 });
+    }
+
+    #[test]
+    fn txattrcreate_is_its_golden_bytes() {
+        golden::request(
+            "1f000000 20 0201 06050403 0600 'user.k' 18171615 14131211 02000000",
+            TAG,
+            Txattrcreate {
+                fid: FID,
+                name: b"user.k",
+                attr_size: 0x1112_1314_1516_1718,
+                flags: XattrFlags::REPLACE,
+            },
+        );
+    }
+
+    #[test]
+    fn rxattrcreate_is_its_golden_bytes() {
+        golden::reply("07000000 21 0201", TAG, Rxattrcreate);
+    }
 }
