@@ -59,12 +59,18 @@ pub fn default_image() -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct ServiceVm {
     process: Process,
-    /// The machine protocol's connection.
-    pub qmp: Qmp,
-    /// The control ring's device. It stays plugged, so clients' kicks are vectors of it.
-    pub control: ivshmem::Server,
-    requests: Option<Requests>,
     _volume: Volume,
+}
+
+/// The host's connections to a service VM.
+#[derive(Debug)]
+pub struct Connections {
+    /// QEMU's machine protocol.
+    pub qmp: Qmp,
+    /// The server of the control ring's device. It stays plugged, so clients' kicks are vectors of it.
+    pub control: ivshmem::Server,
+    /// The control ring.
+    pub requests: Requests,
 }
 
 impl ServiceVm {
@@ -74,16 +80,16 @@ impl ServiceVm {
     ///
     /// # Errors
     /// One clear message: no image, a volume that is missing, odd-sized or in use, no QEMU, a VM that ends at once.
-    pub fn start(options: &Options) -> Result<Self> {
+    pub fn start(options: &Options) -> Result<(Self, Connections)> {
         let accelerator = Accelerator::choose()?;
         if !options.image.is_file() {
             bail!("no image at {}; run `cargo build -p skerry-boot --release`", options.image.display());
         }
         let volume = Volume::open(&options.volume)?;
         let mut command = qemu::Command::new("service")?;
-        let control = ControlRing::new()?;
+        let ControlRing { device: control, mut requests, socket } = ControlRing::new()?;
         let (ours, theirs) = UnixStream::pair().context("a socket pair for QMP")?;
-        let control_fd = command.pass(control.socket);
+        let control_fd = command.pass(socket);
         let qmp_fd = command.pass(OwnedFd::from(theirs));
         command.args(machine(options, accelerator, volume.size()));
         command.args(["-object", &volume_backend(&volume)]);
@@ -97,23 +103,24 @@ impl ServiceVm {
         }
         command.args(["-chardev", &format!("socket,id=qmp,fd={qmp_fd}"), "-qmp", "chardev:qmp"]);
         let mut process = command.spawn_logged()?;
-        let qmp = match Qmp::new(ours) {
-            Ok(qmp) => qmp,
-            Err(error) => return Err(ended_or(&mut process, error.into())),
-        };
         let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).context("QEMU's process id")?;
-        let mut requests = control.requests;
         requests.watch(pidfd_open(pid, PidfdFlags::empty()).context("watching QEMU")?);
-        Ok(Self { process, qmp, control: control.device, requests: Some(requests), _volume: volume })
+        let qmp = Qmp::new(ours).map_err(|error| ended_or(&mut process, error.into()))?;
+        Ok((Self { process, _volume: volume }, Connections { qmp, control, requests }))
     }
 
-    /// Waits until the image answers over its control ring, and starts a 9P session there. Once.
+    /// Waits until the image answers over its control ring, and starts a 9P session there.
     ///
     /// # Errors
     /// If the image ends instead, or does not answer.
-    pub fn connect(&mut self) -> Result<Client<RingTransport>> {
-        let requests = self.requests.take().context("the control ring has its driver already")?;
+    pub fn connect(&mut self, requests: Requests) -> Result<Client<RingTransport>> {
         control_ring::connect(requests).map_err(|error| ended_or(&mut self.process, error))
+    }
+
+    /// The process id of its QEMU.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// How it ended, if it has ended within `limit`.
