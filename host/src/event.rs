@@ -2,6 +2,7 @@
 
 //! An eventfd: how two processes wake each other.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -18,14 +19,6 @@ impl Event {
     /// Those of the system.
     pub fn new() -> io::Result<Self> {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
-    }
-
-    /// Another descriptor of the same eventfd.
-    ///
-    /// # Errors
-    /// Those of the system.
-    pub fn try_clone(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone()
     }
 
     /// Signals it once.
@@ -51,6 +44,12 @@ impl Event {
             Err(rustix::io::Errno::AGAIN) => Ok(0),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl From<Event> for File {
+    fn from(event: Event) -> Self {
+        event.0.into()
     }
 }
 

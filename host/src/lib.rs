@@ -13,6 +13,7 @@ pub mod bridge;
 pub mod client;
 pub mod control_ring;
 pub mod event;
+pub mod front_end;
 pub mod ivshmem;
 pub mod qemu;
 pub mod qmp;

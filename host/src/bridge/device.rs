@@ -6,7 +6,6 @@
 //! goes through [`Device::settle`], which attaches or detaches accordingly.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -142,7 +141,7 @@ impl Device {
         let call = match call {
             Some(call) => call,
             // The client polls. The image signals all the same, an eventfd that nobody waits for.
-            None => File::from(OwnedFd::from(Event::new()?.try_clone()?)),
+            None => Event::new()?.into(),
         };
         let Some(attached) = &mut self.attached else {
             self.call = Some(call);
