@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What can be wrong with a volume: why it does not mount, and what a request finds damaged.
+
+use core::fmt;
+
+use super::blockmap::BlockMapFault;
+use super::extent::ExtentFault;
+use super::features::{Incompat, RoCompat};
+use super::group::GroupFault;
+use super::inline::InlineFault;
+use super::inode::InodeFault;
+use super::symlink::SymlinkFault;
+use crate::fs::Errno;
+use crate::mem::Full;
+
+/// Why a region cannot be mounted as a volume. The message says what to do where something can be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MountError {
+    /// The region ends before the superblock does.
+    NoSuperblock {
+        /// Length of the region, in bytes.
+        region: u64,
+    },
+    /// `s_magic` is not 0xEF53.
+    Magic(u16),
+    /// `s_rev_level` is not 1.
+    Revision(u32),
+    /// `s_creator_os` lays out inodes in another way than Linux.
+    CreatorOs(u32),
+    /// `s_checksum_type` is not 1, CRC-32C.
+    ChecksumType(u8),
+    /// `s_checksum` does not match.
+    Checksum {
+        /// What the superblock says.
+        stored: u32,
+        /// What it should say.
+        computed: u32,
+    },
+    /// Features that keep anyone off who does not implement them.
+    Incompatible(Incompat),
+    /// Features that this reader does not implement, though reading might be possible.
+    Unsupported(RoCompat),
+    /// The journal holds transactions that are not in place yet.
+    NeedsRecovery,
+    /// The journal holds transactions, though the volume claims to need no recovery.
+    JournalNotEmpty,
+    /// A field of the superblock that is out of its range.
+    Field {
+        /// Its name.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The region ends before the volume does.
+    Truncated {
+        /// Length of the volume, in bytes.
+        volume: u64,
+        /// Length of the region, in bytes.
+        region: u64,
+    },
+    /// The journal's superblock is not one.
+    Journal(&'static str),
+    /// A group descriptor, the root directory or the journal's inode is damaged.
+    Damaged(Damage),
+}
+
+impl fmt::Display for MountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NoSuperblock { region } => {
+                write!(f, "no ext4 volume: {region} bytes are too few for a superblock")
+            }
+            Self::Magic(found) => write!(f, "no ext4 volume: s_magic is {found:#06x}, not 0xef53"),
+            Self::Revision(found) => write!(f, "s_rev_level is {found}: only revision 1 (dynamic) is served"),
+            Self::CreatorOs(found) => {
+                write!(f, "s_creator_os is {found}: only the inode layout of Linux is served")
+            }
+            Self::ChecksumType(found) => write!(f, "s_checksum_type is {found}, not 1 (crc32c)"),
+            Self::Checksum { stored, computed } => write!(
+                f,
+                "the superblock is damaged: s_checksum is {stored:#010x}, computed {computed:#010x}; \
+                 `e2fsck -f IMAGE` can restore it from a copy"
+            ),
+            Self::Incompatible(features) => write!(f, "unsupported features: {features}"),
+            Self::Unsupported(features) => write!(f, "unsupported features: {features}"),
+            Self::NeedsRecovery => f.write_str(
+                "the journal must be replayed first (feature needs_recovery): run `e2fsck -p IMAGE`",
+            ),
+            Self::JournalNotEmpty => f.write_str(
+                "the journal holds transactions though the superblock says that none need recovery: \
+                 run `e2fsck IMAGE` and decide which is right",
+            ),
+            Self::Field { name, value, expected } => {
+                write!(f, "the superblock is damaged: {name} is {value}, expected {expected}")
+            }
+            Self::Truncated { volume, region } => {
+                write!(f, "the volume is {volume} bytes long, but its region only {region}")
+            }
+            Self::Journal(why) => write!(f, "the journal is damaged: {why}"),
+            Self::Damaged(damage) => write!(f, "the volume is damaged: {damage}; run `e2fsck -f IMAGE`"),
+        }
+    }
+}
+
+impl core::error::Error for MountError {}
+
+impl From<Error> for MountError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Corrupt(damage) => Self::Damaged(damage),
+            Error::Reply(_) => Self::Journal("a request for it was refused"),
+        }
+    }
+}
+
+/// Why a request is not answered with what it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Error {
+    /// The volume is sound; the answer is an error number.
+    Reply(Errno),
+    /// A check of the volume's structure failed.
+    Corrupt(Damage),
+}
+
+impl Error {
+    /// The error number to answer with. Damage is logged, with the inode that the request was about.
+    pub(super) fn answer(self, number: u64) -> Errno {
+        match self {
+            Self::Reply(errno) => errno,
+            Self::Corrupt(damage) => {
+                log::error!("ext4: serving inode {number}: {damage}");
+                Errno::EUCLEAN
+            }
+        }
+    }
+}
+
+impl From<Damage> for Error {
+    fn from(damage: Damage) -> Self {
+        Self::Corrupt(damage)
+    }
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        Self::Reply(errno)
+    }
+}
+
+impl From<Full> for Error {
+    fn from(Full: Full) -> Self {
+        Self::Reply(Errno::EMSGSIZE)
+    }
+}
+
+/// A check that the volume failed, with the values that it was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Damage {
+    /// A block number beyond the end of the volume, or in front of its first block.
+    BlockOutOfRange {
+        /// The number.
+        block: u64,
+        /// `s_blocks_count`.
+        blocks_count: u64,
+    },
+    /// A group descriptor.
+    Group {
+        /// Its number.
+        group: u32,
+        /// What is wrong.
+        fault: GroupFault,
+    },
+    /// An inode.
+    Inode {
+        /// Its number.
+        inode: u32,
+        /// What is wrong.
+        fault: InodeFault,
+    },
+    /// The extent tree of an inode.
+    Extent {
+        /// The inode's number.
+        inode: u32,
+        /// What is wrong.
+        fault: ExtentFault,
+    },
+    /// The block map of an inode.
+    BlockMap {
+        /// The inode's number.
+        inode: u32,
+        /// What is wrong.
+        fault: BlockMapFault,
+    },
+    /// The inline content of an inode.
+    Inline {
+        /// The inode's number.
+        inode: u32,
+        /// What is wrong.
+        fault: InlineFault,
+    },
+    /// The target of a symbolic link.
+    Symlink {
+        /// The inode's number.
+        inode: u32,
+        /// What is wrong.
+        fault: SymlinkFault,
+    },
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::BlockOutOfRange { block, blocks_count } => {
+                write!(f, "block {block} is outside the volume's {blocks_count}")
+            }
+            Self::Group { group, fault } => write!(f, "group descriptor {group}: {fault}"),
+            Self::Inode { inode, fault } => write!(f, "inode {inode}: {fault}"),
+            Self::Extent { inode, fault } => write!(f, "extent tree of inode {inode}: {fault}"),
+            Self::BlockMap { inode, fault } => write!(f, "block map of inode {inode}: {fault}"),
+            Self::Inline { inode, fault } => write!(f, "inline data of inode {inode}: {fault}"),
+            Self::Symlink { inode, fault } => write!(f, "symbolic link {inode}: {fault}"),
+        }
+    }
+}
