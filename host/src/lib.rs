@@ -1,2 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! placeholder
+
+//! The host side of Skerry: a library for tests and for the `skerry` command.
+
+pub mod initramfs;
+pub mod kernel_modules;
+pub mod workspace;
