@@ -16,7 +16,8 @@
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
-/bin/busybox --install -s /bin
+# What is there already stays: the shells, and what --files brought.
+/bin/busybox --install -s /bin 2>/dev/null
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM="${TERM:-linux}"
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
@@ -75,7 +76,7 @@ run)
     cat /run/stderr >&5 &
     err=$!
     cat <&6 >/run/stdin 2>/dev/null &
-    setsid sh -c "$(cat /etc/skerry/command)" </run/stdin >/run/stdout 2>/run/stderr 3>&- 4>&- 5>&- 6<&- &
+    setsid /bin/sh -c "$(cat /etc/skerry/command)" </run/stdin >/run/stdout 2>/run/stderr 3>&- 4>&- 5>&- 6<&- &
     command=$!
     wait $command
     status=$?
@@ -90,7 +91,7 @@ shell)
     stty rows "$rows" cols "$columns" </dev/hvc0
     cd /mnt
     export PS1='client:\w# '
-    setsid -c sh </dev/hvc0 >/dev/hvc0 2>&1 3>&-
+    setsid -c /usr/bin/bash --norc </dev/hvc0 >/dev/hvc0 2>&1 3>&-
     finish "exit $?"
     ;;
 esac
