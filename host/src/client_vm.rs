@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::bridge::Socket;
+use crate::client_kernel;
 use crate::qemu::{self, Accelerator, Process};
-use crate::workspace::Workspace;
+use crate::workspace;
 
 pub use memory_size::{MemorySize, MemorySizeError};
 pub use streams::Streams;
@@ -197,9 +198,8 @@ impl ClientVm {
     /// One clear message: something that provisioning makes is missing, a file for the client's root cannot be
     /// read, QEMU cannot be started.
     pub fn start(options: &Options, streams: Streams) -> Result<Self> {
-        let workspace = Workspace::new();
         let end_mark = streams::end_mark().context("cannot read /dev/urandom")?;
-        let archive = root::build(options, &workspace, &end_mark)?;
+        let archive = root::build(options, &end_mark)?;
         let archive = in_memory(&archive).context("cannot hold the client's root in memory")?;
 
         let accelerator = Accelerator::choose()?;
@@ -210,7 +210,7 @@ impl ClientVm {
             .args(["-accel", accelerator.name(), "-cpu", accelerator.processor()])
             .args(memory_arguments(options.memory))
             .arg("-kernel")
-            .arg(workspace.kernel()?)
+            .arg(client_kernel::unpacked(&workspace::client_kernel()?)?)
             .args(["-initrd".to_owned(), format!("/proc/self/fd/{archive}")])
             .args(["-append", "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on"])
             .args(["-device", "virtio-serial-pci"]);
@@ -283,7 +283,8 @@ impl ClientVm {
                 Ok(event) => self.take(event)?,
                 Err(RecvTimeoutError::Timeout) => {
                     let what = if self.has_share { "mounted the volume" } else { "booted" };
-                    let why = format!("the {} VM has not {what} in {} s", self.process.name(), limit.as_secs());
+                    let why =
+                        format!("the {} VM has not {what} in {} s", self.process.name(), limit.as_secs());
                     return Err(self.with_console(why));
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
@@ -321,7 +322,9 @@ impl ClientVm {
             Event::Mounted => self.mounted = true,
             Event::Exited(status) => self.status = Some(status),
             Event::OutputEnded => self.open_outputs = self.open_outputs.saturating_sub(1),
-            Event::Failed(why) => return Err(self.with_console(format!("the {} VM {why}", self.process.name()))),
+            Event::Failed(why) => {
+                return Err(self.with_console(format!("the {} VM {why}", self.process.name())));
+            }
             Event::OutputRefused(error) => {
                 return Err(anyhow!(error).context("cannot write the client's output"));
             }

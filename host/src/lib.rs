@@ -8,6 +8,7 @@
 //! | [`qmp`]          | QEMU's machine protocol                                                                |
 //! | [`service_vm`]   | the VM that runs the image                                                             |
 //! | [`bridge`]       | the vhost-user backend that wires client VMs to the service VM                         |
+//! | [`client_kernel`] | the client's kernel, unpacked                                                         |
 //! | [`client_vm`]    | a Linux VM that mounts what a bridge (or QEMU itself) serves                              |
 //! | [`initramfs`]    | the archive that is the client VM's root                                               |
 //! | [`kernel_modules`] | which modules the client kernel loads, in which order                                |
@@ -15,6 +16,7 @@
 //! | [`workspace`]    | where provisioning and cargo leave what a VM needs                                     |
 
 pub mod bridge;
+pub mod client_kernel;
 pub mod client_vm;
 pub mod demo_volume;
 pub mod initramfs;

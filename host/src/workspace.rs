@@ -1,83 +1,57 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where things are: the files that `host/provision.sh` and `cargo build` leave below `target/`.
+//! Where things are: what `host/provision.sh` leaves below `target/provision`, and what is made below `target/`.
 //!
 //! Relies on being run on the machine that built it: the root of the workspace is known from the build.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::qemu::source_root;
 
 /// A file that a step before this one should have made is not there.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} is missing ({}): run {remedy}", path.display())]
+#[error("{what} is missing ({}); run host/provision.sh", path.display())]
 pub struct Missing {
     /// What the file is.
     pub what: &'static str,
     /// Where it should be.
     pub path: PathBuf,
-    /// The command that makes it.
-    pub remedy: &'static str,
 }
 
-/// The workspace that this program was built in.
-#[derive(Debug, Clone)]
-pub struct Workspace {
-    root: PathBuf,
-}
-
-impl Default for Workspace {
-    fn default() -> Self {
-        Self::new()
+/// The directory that cargo builds into: `target/`, or what `CARGO_TARGET_DIR` names.
+#[must_use]
+pub fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => source_root().join(directory),
+        None => source_root().join("target"),
     }
 }
 
-impl Workspace {
-    /// The workspace that this program was built in.
-    pub fn new() -> Self {
-        let host = Path::new(env!("CARGO_MANIFEST_DIR"));
-        Self { root: host.parent().unwrap_or(host).to_path_buf() }
-    }
-
-    /// `target/`, or where `CARGO_TARGET_DIR` puts it.
-    pub fn target(&self) -> PathBuf {
-        match std::env::var_os("CARGO_TARGET_DIR") {
-            Some(directory) => self.root.join(directory),
-            None => self.root.join("target"),
-        }
-    }
-
-    /// The service VM's image, as the release profile builds it.
-    pub fn image(&self) -> Result<PathBuf, Missing> {
-        let path = self.target().join("release/skerry-image");
-        exists(path, "the service VM's image", "cargo build --release -p skerry-boot")
-    }
-
-    /// A QEMU that can create the vhost-user 9P device.
-    pub fn qemu(&self) -> Result<PathBuf, Missing> {
-        self.provisioned("qemu", "QEMU's launcher")
-    }
-
-    /// The kernel of the client VM.
-    pub fn kernel(&self) -> Result<PathBuf, Missing> {
-        self.provisioned("kernel/boot/vmlinuz", "the client VM's kernel")
-    }
-
-    /// The directory of the client kernel's modules, the one that holds `modules.dep`.
-    pub fn modules(&self) -> Result<PathBuf, Missing> {
-        let all = self.provisioned("kernel/lib/modules", "the directory of the client kernel's modules")?;
-        let mut versions = std::fs::read_dir(&all).into_iter().flatten().flatten().map(|entry| entry.path());
-        let directory = versions.find(|path| path.join("modules.dep").exists());
-        exists(directory.unwrap_or(all), "the client kernel's modules.dep", PROVISION)
-    }
-
-    fn provisioned(&self, name: &str, what: &'static str) -> Result<PathBuf, Missing> {
-        exists(self.root.join("target/provision").join(name), what, PROVISION)
-    }
+/// The kernel of client VMs, as Debian packs it.
+///
+/// # Errors
+/// If provisioning has not been done.
+pub fn client_kernel() -> Result<PathBuf, Missing> {
+    exists(provisioned("kernel/boot/vmlinuz"), "the client VM's kernel")
 }
 
-const PROVISION: &str = "host/provision.sh";
+/// The directory of that kernel's modules, which holds `modules.dep`.
+///
+/// # Errors
+/// If provisioning has not been done.
+pub fn client_modules() -> Result<PathBuf, Missing> {
+    let all = provisioned("kernel/lib/modules");
+    let mut releases = std::fs::read_dir(&all).into_iter().flatten().flatten().map(|entry| entry.path());
+    let found = releases.find(|path| path.join("modules.dep").exists());
+    found.ok_or(Missing { what: "modules.dep of the client VM's kernel", path: all })
+}
 
-fn exists(path: PathBuf, what: &'static str, remedy: &'static str) -> Result<PathBuf, Missing> {
-    if path.exists() { Ok(path) } else { Err(Missing { what, path, remedy }) }
+fn provisioned(name: &str) -> PathBuf {
+    source_root().join("target/provision").join(name)
+}
+
+fn exists(path: PathBuf, what: &'static str) -> Result<PathBuf, Missing> {
+    if path.exists() { Ok(path) } else { Err(Missing { what, path }) }
 }
 
 #[cfg(test)]
@@ -86,9 +60,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_reported_with_its_remedy() {
-        let workspace = Workspace { root: PathBuf::from("/nowhere") };
-        let message = workspace.kernel().unwrap_err().to_string();
-        assert!(message.contains("/nowhere/target/provision/kernel/boot/vmlinuz"), "{message}");
-        assert!(message.ends_with("run host/provision.sh"), "{message}");
+        let message = exists(PathBuf::from("/nowhere/vmlinuz"), "the kernel").unwrap_err().to_string();
+        assert_eq!(message, "the kernel is missing (/nowhere/vmlinuz); run host/provision.sh");
     }
 }

@@ -81,7 +81,7 @@ run)
     wait $command
     status=$?
     # What the command left running would hold its output open.
-    pkill -9 -s $command
+    kill -9 -- "-$command" 2>/dev/null
     wait $out $err
     printf %s "$end_mark" >&4
     printf %s "$end_mark" >&5

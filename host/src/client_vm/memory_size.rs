@@ -31,7 +31,9 @@ pub enum MemorySizeError {
     #[error("{0:?} is too large for the service VM to map: the most is 8G")]
     TooLarge(String),
     /// It is not a power of two.
-    #[error("{given:?} is no power of two, which the mapping into the service VM needs: use {below} or {above}")]
+    #[error(
+        "{given:?} is no power of two, which the mapping into the service VM needs: use {below} or {above}"
+    )]
     NoPowerOfTwo {
         /// The size as given.
         given: String,
@@ -81,7 +83,8 @@ impl FromStr for MemorySize {
         };
         let digits = &text[..text.len() - suffix.map_or(0, char::len_utf8)];
         let number: u64 = digits.parse().map_err(|_| unreadable())?;
-        let bytes = number.checked_mul(1 << shift).ok_or_else(|| MemorySizeError::TooLarge(text.to_owned()))?;
+        let bytes =
+            number.checked_mul(1 << shift).ok_or_else(|| MemorySizeError::TooLarge(text.to_owned()))?;
         if bytes < LEAST << 20 {
             return Err(MemorySizeError::TooSmall(text.to_owned()));
         }
@@ -103,7 +106,9 @@ mod tests {
 
     #[test]
     fn powers_of_two_are_taken_in_any_unit() {
-        for (text, mebibytes) in [("128M", 128), ("1g", 1024), ("8G", 8192), ("536870912", 512), ("262144K", 256)] {
+        for (text, mebibytes) in
+            [("128M", 128), ("1g", 1024), ("8G", 8192), ("536870912", 512), ("262144K", 256)]
+        {
             assert_eq!(text.parse::<MemorySize>().unwrap().mebibytes(), mebibytes, "{text}");
         }
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::{Options, Session};
 use crate::initramfs::Initramfs;
 use crate::kernel_modules::KernelModules;
-use crate::workspace::Workspace;
+use crate::workspace;
 
 /// The first process of the client.
 const INIT: &str = include_str!("init.sh");
@@ -20,7 +20,7 @@ const BUSYBOX: &str = "/usr/bin/busybox";
 const SHELLS: [&str; 2] = ["dash", "bash"];
 
 /// Builds the archive for `options`.
-pub(super) fn build(options: &Options, workspace: &Workspace, end_mark: &str) -> Result<Vec<u8>> {
+pub(super) fn build(options: &Options, end_mark: &str) -> Result<Vec<u8>> {
     let mut root = Initramfs::new();
     root.character_device("dev/console", 0o600, 5, 1);
     root.character_device("dev/null", 0o666, 1, 3);
@@ -32,7 +32,7 @@ pub(super) fn build(options: &Options, workspace: &Workspace, end_mark: &str) ->
     }
     root.symlink("bin/sh", "/usr/bin/dash");
 
-    let modules = KernelModules::open(&workspace.modules()?)?;
+    let modules = KernelModules::open(&workspace::client_modules()?)?;
     let order = modules.load_order(&wanted_modules(options, &modules))?;
     for path in &order {
         root.host_file(format!("lib/modules/{path}"), &modules.directory().join(path))?;
