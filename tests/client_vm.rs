@@ -1,1 +1,3 @@
-fn main() {}
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Client VMs.

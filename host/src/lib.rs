@@ -12,16 +12,16 @@
 //! | [`client_vm`]    | a Linux VM that mounts what a bridge (or QEMU itself) serves                              |
 //! | [`initramfs`]    | the archive that is the client VM's root                                               |
 //! | [`kernel_modules`] | which modules the client kernel loads, in which order                                |
-//! | [`demo_volume`]  | volumes made by `mkfs.ext4`: the demo, and an imported directory                       |
+//! | [`volume_image`] | volumes made by `mkfs.ext4`: the demo, and an imported directory                       |
 //! | [`workspace`]    | where provisioning and cargo leave what a VM needs                                     |
 
 pub mod bridge;
 pub mod client_kernel;
 pub mod client_vm;
-pub mod demo_volume;
 pub mod initramfs;
 pub mod kernel_modules;
 pub mod qemu;
 pub mod qmp;
 pub mod service_vm;
+pub mod volume_image;
 pub mod workspace;

@@ -2,28 +2,53 @@
 
 //! The `skerry` command.
 
-use skerry_host::client_vm::{ClientVm, Options, Server, Streams};
 use std::io;
+use std::process::ExitCode;
 
-fn main() {
-    let dir = std::env::args().nth(1).unwrap();
-    let cmd = std::env::args().nth(2).unwrap();
-    let mut o = Options::run(Some(Server::VirtFs { directory: dir.into(), tag: "it's".into() }), cmd);
-    o.programs = vec!["find".into()];
-    let t = std::time::Instant::now();
-    let mut vm = ClientVm::start(
-        &o,
-        Streams {
-            stdin: Box::new(io::stdin()),
-            stdout: Box::new(io::stdout()),
-            stderr: Box::new(io::stderr()),
-        },
-    )
-    .unwrap();
-    eprintln!("started {:?}", t.elapsed());
-    vm.wait_until_mounted(std::time::Duration::from_secs(60)).unwrap();
-    eprintln!("mounted {:?}", t.elapsed());
-    let s = vm.wait();
-    eprintln!("{s:?} {:?}", t.elapsed());
-    std::process::exit(s.unwrap().into());
+use clap::Parser;
+
+mod cli;
+mod interrupt;
+mod logging;
+mod terminal;
+mod vm_command;
+
+/// The exit status when Skerry itself fails, so that it is told from what a command in the client returns.
+const FAILED: u8 = 125;
+
+/// Tells the user what is going on, on standard error.
+#[macro_export]
+macro_rules! say {
+    ($($arguments:tt)*) => { eprintln!("skerry: {}", format_args!($($arguments)*)) };
+}
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let outcome = match &cli.command {
+        cli::Command::Vm(vm) => {
+            logging::start(vm.log_level.filter());
+            vm_command::run(vm)
+        }
+    };
+    match outcome {
+        Ok(status) => status.into(),
+        Err(error) => failure(&error).into(),
+    }
+}
+
+/// Reports an error; gives the exit status that goes with it.
+fn failure(error: &anyhow::Error) -> u8 {
+    if let Some(interrupt::Interrupted(signal)) = error.downcast_ref() {
+        return u8::try_from(128 + signal).unwrap_or(FAILED);
+    }
+    // Who reads our output has enough of it: end as a program without a handler for SIGPIPE would.
+    if error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(is_broken_pipe) {
+        return 128 + 13;
+    }
+    say!("error: {error:#}");
+    FAILED
+}
+
+fn is_broken_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
