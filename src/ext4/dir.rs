@@ -16,6 +16,7 @@
 use core::fmt;
 use core::ops::ControlFlow;
 
+use super::Volume;
 use super::checksum::crc32c;
 use super::dirent::{Record, RecordFault, Records, Rules};
 use super::error::{Damage, Error};
@@ -23,7 +24,6 @@ use super::features::Compat;
 use super::field::{le8, le16, le32};
 use super::htree::{self, Index, IndexFault};
 use super::inode::{Inode, InodeFault, InodeFlags};
-use super::Volume;
 use crate::fs::{DirectoryEntry, Errno, FileKind, Node};
 use crate::mem::region::Region;
 
@@ -63,7 +63,11 @@ impl<'v, R: Region> Directory<'v, R> {
     /// # Errors
     /// ENOTDIR.
     pub(super) fn new(volume: &'v Volume<R>, inode: Inode<'v>) -> Result<Self, Error> {
-        if inode.kind == FileKind::Directory { Ok(Self { volume, inode }) } else { Err(Errno::ENOTDIR.into()) }
+        if inode.kind == FileKind::Directory {
+            Ok(Self { volume, inode })
+        } else {
+            Err(Errno::ENOTDIR.into())
+        }
     }
 
     /// The number of the inode that `name` names; neither `.` nor `..`.
@@ -143,7 +147,8 @@ impl<'v, R: Region> Directory<'v, R> {
         position: u64,
         visit: &mut Visit<'_>,
     ) -> Result<(), Error> {
-        let dots = [(0, self.inode.number, BEHIND_DOT, &b"."[..]), (BEHIND_DOT, parent, BEHIND_DOT_DOT, b"..")];
+        let dots =
+            [(0, self.inode.number, BEHIND_DOT, &b"."[..]), (BEHIND_DOT, parent, BEHIND_DOT_DOT, b"..")];
         for (start, number, next, name) in dots {
             let (node, kind) = (Node(u64::from(number)), FileKind::Directory);
             if start >= position && visit(&DirectoryEntry { node, kind, next, name }).is_break() {

@@ -71,7 +71,8 @@ impl<'v> Records<'v> {
         if length < name_end {
             return Err(RecordFault::NameOverrun { rec_len, name_len });
         }
-        let left = rest.len().checked_sub(length).ok_or(RecordFault::Overrun { rec_len, left: rest.len() })?;
+        let left =
+            rest.len().checked_sub(length).ok_or(RecordFault::Overrun { rec_len, left: rest.len() })?;
         if left != 0 && left < SHORTEST {
             return Err(RecordFault::Remainder { rec_len, left });
         }
@@ -251,7 +252,10 @@ mod tests {
             (record(12, 12, b"", 1), RecordFault::NameEmpty),
             (record(12, 12, b"a/b", 1), RecordFault::NameByte { byte: b'/' }),
             (record(12, 12, b"a\0b", 1), RecordFault::NameByte { byte: 0 }),
-            ([record(12, 12, b"a", 1), [0; 8].into()].concat(), RecordFault::Remainder { rec_len: 12, left: 8 }),
+            (
+                [record(12, 12, b"a", 1), [0; 8].into()].concat(),
+                RecordFault::Remainder { rec_len: 12, left: 8 },
+            ),
         ];
         for (area, fault) in cases {
             assert_eq!(faults(&area), [(0, fault)], "{fault}");

@@ -30,7 +30,7 @@ pub(super) enum HashFunction {
 
 impl HashFunction {
     /// The function that `hash_version` names.
-        pub(super) const fn from_version(hash_version: u8) -> Option<Self> {
+    pub(super) const fn from_version(hash_version: u8) -> Option<Self> {
         match hash_version {
             0 => Some(Self::Legacy),
             1 => Some(Self::HalfMd4),
@@ -48,7 +48,7 @@ const END_MARK: u32 = 0xffff_fffe;
 
 impl NameHash {
     /// The hash of `name`. Its lowest bit is always 0: in an index that bit marks a continued run of one hash.
-        pub(super) fn hash(&self, name: &[u8]) -> u32 {
+    pub(super) fn hash(&self, name: &[u8]) -> u32 {
         let state = if self.seed == [0; 4] { INITIAL_STATE } else { self.seed };
         let raw = match self.function {
             HashFunction::Legacy => self.legacy(name),
@@ -188,9 +188,10 @@ mod tests {
     }
 
     fn names() -> Vec<String> {
-        let mut names: Vec<String> = ["a", "lost+found", "hé", "größe", "日本語", "ÿþýüûú", "😀😀😀😀😀😀😀😀😀"]
-            .map(ToString::to_string)
-            .into();
+        let mut names: Vec<String> =
+            ["a", "lost+found", "hé", "größe", "日本語", "ÿþýüûú", "😀😀😀😀😀😀😀😀😀"]
+                .map(ToString::to_string)
+                .into();
         // Every length around the block functions' boundaries, and the longest.
         names.extend((1..70).chain([127, 128, 129, 254, 255]).map(|length| {
             (0..length).map(|i| char::from(b'a' + u8::try_from((i * 7 + length) % 26).unwrap())).collect()
@@ -203,10 +204,7 @@ mod tests {
         // A UUID is read as bytes; the seed's words are little-endian.
         let seeds = [
             ("", [0; 4]),
-            (
-                "-s 11223344-5566-7788-99aa-bbccddeeff00",
-                [0x4433_2211, 0x8877_6655, 0xccbb_aa99, 0x00ff_eedd],
-            ),
+            ("-s 11223344-5566-7788-99aa-bbccddeeff00", [0x4433_2211, 0x8877_6655, 0xccbb_aa99, 0x00ff_eedd]),
         ];
         let names = names();
         for version in 0..6_u8 {

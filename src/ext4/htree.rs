@@ -305,7 +305,10 @@ impl fmt::Display for IndexFault {
                 write!(f, "rec_len of `.` is {dot} and of `..` {dot_dot}: no room for dx_root_info")
             }
             Self::Info { reserved, info_length } => {
-                write!(f, "dx_root_info has reserved_zero {reserved:#x} and info_length {info_length}, not 0 and 8")
+                write!(
+                    f,
+                    "dx_root_info has reserved_zero {reserved:#x} and info_length {info_length}, not 0 and 8"
+                )
             }
             Self::Flags(flags) => write!(f, "unused_flags is {flags:#x}"),
             Self::HashVersion(version) => write!(f, "hash_version {version} is not supported"),

@@ -380,8 +380,8 @@ fn check_value_hash(
 ) -> Result<(), ValueFault> {
     let low_half = |seconds: i64| seconds & i64::from(u32::MAX);
     let i_atime = low_half(inode.accessed.seconds);
-    let refers_to_owner = low_half(inode.modified.seconds) == i64::from(owner.number)
-        && inode.generation == owner.generation;
+    let refers_to_owner =
+        low_half(inode.modified.seconds) == i64::from(owner.number) && inode.generation == owner.generation;
     if i64::from(entry.e_hash) != i_atime && refers_to_owner {
         return Ok(());
     }
