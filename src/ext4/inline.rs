@@ -85,6 +85,7 @@ mod tests {
     use super::*;
     use crate::ext4::inode::InodeFlags;
     use crate::ext4::testing::{Image, TestVolume, pattern, read};
+    use crate::fs::{FileSystem, Node};
     use std::format;
 
     #[test]
@@ -100,6 +101,8 @@ mod tests {
             let number = image.inode(&format!("/file{length}"));
             let inode = volume.inode(number).unwrap();
             assert!(inode.flags.contains(InodeFlags::INLINE_DATA), "{length} bytes fit the inode");
+            let blocks = volume.attributes(Node(number.into())).unwrap().blocks;
+            assert_eq!((inode.blocks512, blocks), (0, 1), "it takes no blocks, and is no hole");
             for offset in 0..=length {
                 for count in [1u32, 30, 200] {
                     let end = length.min(offset + count as usize);
