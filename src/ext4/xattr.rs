@@ -15,9 +15,10 @@ use core::fmt;
 use super::Volume;
 use super::acl::{AclConversion, AclFault};
 use super::checksum::crc32c;
+use super::ea_inode::ValueFault;
 use super::error::{Damage, Error};
 use super::field::{le8, le16, le32};
-use super::inode::{Inode, InodeFlags, ROOT};
+use super::inode::{Inode, ROOT};
 use crate::fs::Errno;
 use crate::mem::Sink;
 use crate::mem::region::Region;
@@ -63,14 +64,14 @@ fn stored_name(name: &[u8]) -> Option<(u8, &[u8])> {
 
 /// An `ext4_xattr_entry`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry<'v> {
+pub(super) struct Entry<'v> {
     e_name_index: u8,
-    e_name: &'v [u8],
+    pub(super) e_name: &'v [u8],
     e_value_offs: u16,
     /// The inode that holds the value; 0 if it is in the place itself.
-    e_value_inum: u32,
-    e_value_size: u32,
-    e_hash: u32,
+    pub(super) e_value_inum: u32,
+    pub(super) e_value_size: u32,
+    pub(super) e_hash: u32,
 }
 
 /// A place that passed its checks.
@@ -197,13 +198,6 @@ impl<'v> Place<'v> {
     fn find(&self, e_name_index: u8, e_name: &[u8]) -> Option<Entry<'v>> {
         self.entries().find(|entry| entry.e_name_index == e_name_index && entry.e_name == e_name)
     }
-}
-
-/// `e_hash` of an attribute whose value is in an inode: over the name, its bytes extended by `extend`, and the
-/// value's hash.
-fn entry_hash(name: &[u8], value_hash: u32, extend: impl Fn(u8) -> u32) -> u32 {
-    let named = name.iter().fold(0_u32, |hash, byte| hash.rotate_left(5) ^ extend(*byte));
-    named.rotate_left(16) ^ value_hash
 }
 
 impl<R: Region> Volume<R> {
@@ -336,61 +330,14 @@ impl<R: Region> Volume<R> {
         entry: &Entry<'_>,
         mut take: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if let Some(value) = place.value(entry) {
-            return take(value);
+        match place.value(entry) {
+            Some(value) => take(value),
+            None => self.read_value_inode(owner, entry, take, |fault| {
+                let fault = AttributeFault::Value { inode: entry.e_value_inum, fault };
+                attribute_damage(owner, place.block, fault)
+            }),
         }
-        let fail = |fault| {
-            let fault = AttributeFault::Value { inode: entry.e_value_inum, fault };
-            attribute_damage(owner, place.block, fault)
-        };
-        if entry.e_value_inum == owner.number {
-            return Err(fail(ValueFault::Owner));
-        }
-        let inode = self.inode(entry.e_value_inum)?;
-        if !inode.flags.contains(InodeFlags::EA_INODE) {
-            return Err(fail(ValueFault::Flag));
-        }
-        if inode.size != u64::from(entry.e_value_size) {
-            return Err(fail(ValueFault::Size { i_size: inode.size, e_value_size: entry.e_value_size }));
-        }
-        let mut left = entry.e_value_size as usize;
-        let mut hash = self.superblock().checksum_seed();
-        let mut block = 0_u32;
-        while left > 0 {
-            let raw = self.file_block(&inode, block)?.ok_or_else(|| fail(ValueFault::Hole { block }))?;
-            let piece = raw.get(..left).unwrap_or(raw);
-            hash = crc32c(hash, piece);
-            take(piece)?;
-            left = left.saturating_sub(piece.len());
-            block = block.saturating_add(1);
-        }
-        check_value_hash(owner, &inode, entry, hash).map_err(fail)
     }
-}
-
-/// Compares the hash of a value in an inode with the two places that keep it: the inode's i_atime, and e_hash, where it
-/// is mixed with the name (by some kernels, as signed bytes).
-///
-/// Values of Lustre's older kind have no hash: the inode's i_mtime and i_generation refer to the owner instead.
-fn check_value_hash(
-    owner: &Inode<'_>,
-    inode: &Inode<'_>,
-    entry: &Entry<'_>,
-    computed: u32,
-) -> Result<(), ValueFault> {
-    let low_half = |seconds: i64| seconds & i64::from(u32::MAX);
-    let i_atime = low_half(inode.accessed.seconds);
-    let refers_to_owner =
-        low_half(inode.modified.seconds) == i64::from(owner.number) && inode.generation == owner.generation;
-    if i64::from(entry.e_hash) != i_atime && refers_to_owner {
-        return Ok(());
-    }
-    let unsigned = entry_hash(entry.e_name, computed, u32::from);
-    let signed = entry_hash(entry.e_name, computed, |byte| i32::from(byte.cast_signed()).cast_unsigned());
-    if i64::from(computed) != i_atime || ![unsigned, signed].contains(&entry.e_hash) {
-        return Err(ValueFault::Hash { computed });
-    }
-    Ok(())
 }
 
 /// Why the conversion of a list stops.
@@ -471,33 +418,6 @@ pub enum AttributeFault {
     Acl(AclFault),
 }
 
-/// What is wrong with the inode of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ValueFault {
-    /// It is the inode that has the attribute.
-    Owner,
-    /// It does not have the flag of such inodes.
-    Flag,
-    /// It is not as long as the value.
-    Size {
-        /// Its length.
-        i_size: u64,
-        /// The value's.
-        e_value_size: u32,
-    },
-    /// A block of it was never written.
-    Hole {
-        /// Which.
-        block: u32,
-    },
-    /// The hash of the value is not the one that inode and entry keep.
-    Hash {
-        /// What it is.
-        computed: u32,
-    },
-}
-
 impl fmt::Display for AttributeFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -519,20 +439,6 @@ impl fmt::Display for AttributeFault {
             Self::Value { inode, fault } => write!(f, "inode {inode} of a value: {fault}"),
             Self::InlineElsewhere { inode } => write!(f, "system.data is in inode {inode}"),
             Self::Acl(fault) => write!(f, "access control list: {fault}"),
-        }
-    }
-}
-
-impl fmt::Display for ValueFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Owner => f.write_str("it is the attribute's owner"),
-            Self::Flag => f.write_str("it lacks the flag EA_INODE"),
-            Self::Size { i_size, e_value_size } => {
-                write!(f, "i_size is {i_size}, e_value_size {e_value_size}")
-            }
-            Self::Hole { block } => write!(f, "block {block} is a hole"),
-            Self::Hash { computed } => write!(f, "its hash is {computed:#010x}, and not what is stored"),
         }
     }
 }
