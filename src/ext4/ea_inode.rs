@@ -121,3 +121,121 @@ impl fmt::Display for ValueFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::testing::{Collected, Image, TestVolume};
+    use crate::ext4::{AttributeFault, Damage};
+    use crate::fs::Errno;
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    /// The value: of more than one block, and letters, as `debugfs` takes longer ones from its command line only.
+    fn value() -> Vec<u8> {
+        (b'a'..=b'y').cycle().take(5000).collect()
+    }
+
+    /// A volume whose file `/f` has the attribute `user.large` with its value in an inode, and the numbers of both.
+    fn image() -> (Image, u32, u32) {
+        let image = Image::new("1M", &["-b", "1024", "-O", "ea_inode,^metadata_csum"], |root| {
+            std::fs::write(root.join("f"), "content").unwrap();
+        });
+        image.debugfs_script(&[&format!("ea_set /f user.large {}", String::from_utf8(value()).unwrap())]);
+        let owner = image.inode("/f");
+        // The first inode that is free.
+        (image, owner, owner + 1)
+    }
+
+    fn get(volume: &TestVolume, owner: u32) -> Result<Vec<u8>, Error> {
+        let mut sink = Collected::default();
+        volume.read_value(&volume.inode(owner)?, b"user.large", &mut sink).map(|()| sink.bytes)
+    }
+
+    fn fault(image: &Image, owner: u32) -> Option<(u32, ValueFault)> {
+        match get(&image.mount(), owner) {
+            Err(Error::Corrupt(Damage::Attributes {
+                fault: AttributeFault::Value { inode, fault }, ..
+            })) => Some((inode, fault)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_value_in_an_inode_is_read_and_verified() {
+        let (image, owner, inode) = image();
+        assert_eq!(get(&image.mount(), owner), Ok(value()));
+        image.debugfs(&format!("set_inode_field <{inode}> atime @1"));
+        let Some((found, ValueFault::Hash { .. })) = fault(&image, owner) else {
+            panic!("a wrong hash is not seen")
+        };
+        assert_eq!(found, inode);
+    }
+
+    #[test]
+    fn a_change_of_the_value_is_damage() {
+        let (image, owner, inode) = image();
+        let blocks = image.debugfs(&format!("blocks <{inode}>"));
+        let last: usize = blocks.split_whitespace().last().unwrap().parse().unwrap();
+        let mut volume = image.mount();
+        // The last byte of the value, and the first behind it, which does not count.
+        volume.region[last * 1024 + 5000 % 1024 - 1] ^= 1;
+        assert!(matches!(get(&volume, owner), Err(Error::Corrupt(_))));
+        volume.region[last * 1024 + 5000 % 1024 - 1] ^= 1;
+        volume.region[last * 1024 + 5000 % 1024] ^= 1;
+        assert_eq!(get(&volume, owner), Ok(value()));
+    }
+
+    #[test]
+    fn a_value_of_the_older_kind_refers_to_its_owner_instead_of_a_hash() {
+        let (image, owner, inode) = image();
+        image.debugfs(&format!("set_inode_field <{inode}> atime @0"));
+        image.debugfs(&format!("set_inode_field <{inode}> mtime @{owner}"));
+        assert_eq!(get(&image.mount(), owner), Ok(value()));
+        image.debugfs(&format!("set_inode_field <{inode}> generation 1"));
+        assert!(matches!(fault(&image, owner), Some((_, ValueFault::Hash { .. }))));
+    }
+
+    #[test]
+    fn an_inode_that_cannot_hold_the_value_is_damage() {
+        let (image, owner, inode) = image();
+        image.debugfs(&format!("set_inode_field <{inode}> size 4999"));
+        let size = ValueFault::Size { i_size: 4999, e_value_size: 5000 };
+        assert_eq!(fault(&image, owner), Some((inode, size)));
+        image.debugfs(&format!("set_inode_field <{inode}> size 5000"));
+        image.debugfs(&format!("punch <{inode}> 2 2"));
+        assert_eq!(fault(&image, owner), Some((inode, ValueFault::Hole { block: 2 })));
+        image.debugfs(&format!("set_inode_field <{inode}> flags 0x80000"));
+        assert_eq!(fault(&image, owner), Some((inode, ValueFault::Flag)));
+    }
+
+    #[test]
+    fn an_attribute_whose_value_is_its_owner_is_damage() {
+        let (image, owner, inode) = image();
+        let mut volume = image.mount();
+        // The entry, by its name; e_value_inum stands twelve bytes in front of that.
+        let name = volume.region.windows(8).position(|window| window == b"large\0\0\0").unwrap();
+        let field = name - 12..name - 8;
+        assert_eq!(volume.region[field.clone()], inode.to_le_bytes());
+        volume.region[field].copy_from_slice(&owner.to_le_bytes());
+        let Err(Error::Corrupt(Damage::Attributes { fault, .. })) = get(&volume, owner) else { panic!() };
+        assert_eq!(fault, AttributeFault::Value { inode: owner, fault: ValueFault::Owner });
+    }
+
+    #[test]
+    fn a_value_above_what_a_client_takes_is_too_big() {
+        let (image, owner, _) = image();
+        let mut volume = image.mount();
+        let name = volume.region.windows(8).position(|window| window == b"large\0\0\0").unwrap();
+        volume.region[name - 8..name - 4].copy_from_slice(&65_537_u32.to_le_bytes());
+        assert_eq!(get(&volume, owner), Err(Errno::E2BIG.into()));
+    }
+
+    #[test]
+    fn the_entry_hash_mixes_name_and_value() {
+        assert_eq!(entry_hash(b"", 5, u32::from), 5);
+        assert_eq!(entry_hash(b"a", 0, u32::from), 0x0061_0000);
+        assert_eq!(entry_hash(b"ab", 0, u32::from), (0x61_u32 << 5 ^ 0x62) << 16);
+    }
+}

@@ -14,7 +14,7 @@
 //! | `inode`      | inodes; `timestamp`: their times                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
 //! | `dir`        | directories; `dirent`: their records; `htree`, `hash`: their index |
-//! | `xattr`      | extended attributes; `ea_inode`: their large values; `acl`  |
+//! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `inline`     | content in the inode                                             |
 //! | `symlink`    | targets of symbolic links                                        |
 //! | `journal`    | whether the journal is empty                                     |
@@ -39,6 +39,7 @@ mod inline;
 mod inode;
 mod journal;
 mod mapping;
+mod namespace;
 mod status;
 mod superblock;
 mod symlink;

@@ -19,6 +19,7 @@ use super::ea_inode::ValueFault;
 use super::error::{Damage, Error};
 use super::field::{le8, le16, le32};
 use super::inode::{Inode, ROOT};
+use super::namespace::{ACL_ACCESS, ACL_DEFAULT, prefix, stored_name};
 use crate::fs::Errno;
 use crate::mem::Sink;
 use crate::mem::region::Region;
@@ -40,28 +41,6 @@ const LARGEST_STORED_VALUE: u32 = 1 << 24;
 
 /// `e_name_index` of the end of inline content, `system.data`.
 const SYSTEM: u8 = 7;
-/// `e_name_index` of the two access control lists, whose names have nothing behind the prefix.
-const ACL_ACCESS: u8 = 2;
-const ACL_DEFAULT: u8 = 3;
-
-/// The namespaces that are served: `e_name_index`, and what it stands for in front of `e_name`.
-const PREFIXES: [(u8, &[u8]); 6] = [
-    (1, b"user."),
-    (ACL_ACCESS, b"system.posix_acl_access"),
-    (ACL_DEFAULT, b"system.posix_acl_default"),
-    (4, b"trusted."),
-    (6, b"security."),
-    (10, b"gnu."),
-];
-
-/// The `e_name_index` and `e_name` that `name` is stored under; `None` in a namespace that is not served.
-fn stored_name(name: &[u8]) -> Option<(u8, &[u8])> {
-    PREFIXES.iter().find_map(|&(index, prefix)| {
-        let rest = name.strip_prefix(prefix)?;
-        (rest.is_empty() || prefix.ends_with(b".")).then_some((index, rest))
-    })
-}
-
 /// An `ext4_xattr_entry`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry<'v> {
@@ -219,8 +198,7 @@ impl<R: Region> Volume<R> {
     pub(super) fn list_names(&self, inode: &Inode<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         for place in [self.place_in_inode(inode)?, self.place_in_block(inode)?].into_iter().flatten() {
             for entry in place.entries() {
-                let prefix = PREFIXES.iter().find(|(index, _)| *index == entry.e_name_index);
-                if let Some((_, prefix)) = prefix {
+                if let Some(prefix) = prefix(entry.e_name_index) {
                     sink.put(prefix)?;
                     sink.put(entry.e_name)?;
                     sink.put(&[0])?;
@@ -439,6 +417,166 @@ impl fmt::Display for AttributeFault {
             Self::Value { inode, fault } => write!(f, "inode {inode} of a value: {fault}"),
             Self::InlineElsewhere { inode } => write!(f, "system.data is in inode {inode}"),
             Self::Acl(fault) => write!(f, "access control list: {fault}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::testing::{Collected, Image, TestVolume};
+    use std::format;
+    use std::vec::Vec;
+
+    const RULES: Rules = Rules { has_ea_inode: true, s_first_ino: 11, s_inodes_count: 100 };
+
+    /// An entry as it is stored.
+    fn entry(index: u8, name: &[u8], offset: u16, inode: u32, size: u32) -> Vec<u8> {
+        let mut bytes = Vec::from([u8::try_from(name.len()).unwrap(), index]);
+        bytes.extend(offset.to_le_bytes());
+        for field in [inode, size, 0] {
+            bytes.extend(field.to_le_bytes());
+        }
+        bytes.extend(name);
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes
+    }
+
+    /// A place of 100 bytes that holds `entries`.
+    fn area(entries: &[Vec<u8>]) -> Vec<u8> {
+        let mut area = entries.concat();
+        area.resize(100, 0);
+        area
+    }
+
+    fn fault(area: &[u8], rules: Rules) -> Option<AttributeFault> {
+        Place::check(area, 0, 0, rules).err()
+    }
+
+    #[test]
+    fn entries_and_values_are_found_where_they_are() {
+        let mut area =
+            area(&[entry(1, b"a", 96, 0, 4), entry(6, b"empty", 0, 0, 0), entry(1, b"b", 0, 50, 7)]);
+        area[96..].copy_from_slice(b"four");
+        let place = Place::check(&area, 0, 0, RULES).unwrap();
+        assert_eq!(place.value(&place.find(1, b"a").unwrap()), Some(&b"four"[..]));
+        assert_eq!(place.value(&place.find(6, b"empty").unwrap()), Some(&[][..]));
+        assert_eq!(place.value(&place.find(1, b"b").unwrap()), None);
+        assert_eq!(place.find(2, b"a"), None);
+        assert_eq!(place.entries().count(), 3);
+    }
+
+    #[test]
+    fn each_damage_of_a_place_is_its_own_fault() {
+        let no_feature = Rules { has_ea_inode: false, ..RULES };
+        let cases = [
+            (entry(1, b"a", 96, 0, 5), RULES, AttributeFault::ValuePlace { offset: 96, size: 5 }),
+            (entry(1, b"a", 97, 0, 3), RULES, AttributeFault::ValuePlace { offset: 97, size: 3 }),
+            (entry(1, b"a", 20, 0, 4), RULES, AttributeFault::ValuePlace { offset: 20, size: 4 }),
+            (entry(1, b"a", 65535, 0, 1), RULES, AttributeFault::ValuePlace { offset: 65535, size: 1 }),
+            (entry(1, b"a", 96, 0, u32::MAX), RULES, AttributeFault::ValueSize(u32::MAX)),
+            (entry(1, b"a\0b", 0, 0, 0), RULES, AttributeFault::NameByte),
+            (entry(1, &[b'n'; 82], 0, 0, 0), RULES, AttributeFault::NameOverrun { offset: 0 }),
+            (entry(1, b"a", 0, 50, 1), no_feature, AttributeFault::NoEaInodeFeature { inode: 50 }),
+            (entry(1, b"a", 0, 2, 1), RULES, AttributeFault::InodeOutOfRange { inode: 2 }),
+            (entry(1, b"a", 0, 101, 1), RULES, AttributeFault::InodeOutOfRange { inode: 101 }),
+        ];
+        for (entry, rules, expected) in cases {
+            assert_eq!(fault(&area(&[entry]), rules), Some(expected), "{expected}");
+        }
+        assert_eq!(fault(&[0; 3], RULES), Some(AttributeFault::NoRoom));
+        assert_eq!(fault(&area(&[entry(1, b"a", 24, 0, 4)]), RULES), None);
+        assert_eq!(fault(&area(&[entry(1, &[b'n'; 80], 0, 0, 0)]), RULES), None);
+    }
+
+    /// A volume with the file `/f` that has an attribute in its inode and two in a block, and the file's inode number.
+    fn volume(options: &[&str]) -> (Image, TestVolume, u32) {
+        let image = Image::new("1M", options, |root| std::fs::write(root.join("f"), "content").unwrap());
+        let long = "v".repeat(300);
+        image.debugfs_script(&[
+            "ea_set /f user.first value",
+            &format!("ea_set /f user.long {long}"),
+            "ea_set /f trusted.last x",
+        ]);
+        let (volume, number) = (image.mount(), image.inode("/f"));
+        (image, volume, number)
+    }
+
+    fn get(volume: &TestVolume, number: u32, name: &str) -> Result<Vec<u8>, Error> {
+        let mut sink = Collected::default();
+        volume.read_value(&volume.inode(number)?, name.as_bytes(), &mut sink).map(|()| sink.bytes)
+    }
+
+    fn names(volume: &TestVolume, number: u32) -> Result<Vec<u8>, Error> {
+        let mut sink = Collected::default();
+        volume.list_names(&volume.inode(number)?, &mut sink).map(|()| sink.bytes)
+    }
+
+    #[test]
+    fn attributes_in_the_inode_come_before_those_in_the_block() {
+        let (_image, volume, number) = volume(&["-b", "1024"]);
+        let listed = names(&volume, number).unwrap();
+        let mut sorted: Vec<_> = listed.split(|byte| *byte == 0).collect();
+        assert_eq!(sorted.pop(), Some(&b""[..]), "each name is closed");
+        let in_inode = volume.place_in_inode(&volume.inode(number).unwrap()).unwrap().unwrap();
+        assert!((1..3).contains(&in_inode.entries().count()), "both places are used");
+        assert_eq!(sorted[0], b"user.first");
+        sorted.sort_unstable();
+        assert_eq!(sorted, [&b"trusted.last"[..], b"user.first", b"user.long"]);
+        assert_eq!(get(&volume, number, "user.first").unwrap(), b"value");
+        assert_eq!(get(&volume, number, "user.long").unwrap(), [b'v'; 300]);
+        assert_eq!(get(&volume, number, "user.absent"), Err(Errno::ENODATA.into()));
+        assert_eq!(get(&volume, number, "system.data"), Err(Errno::EOPNOTSUPP.into()));
+    }
+
+    #[test]
+    fn every_byte_of_a_block_with_checksums_is_covered() {
+        let (_image, mut volume, number) = volume(&["-b", "1024"]);
+        let block = volume.inode(number).unwrap().file_acl;
+        let start = usize::try_from(block).unwrap() * 1024;
+        for offset in 0..1024 {
+            volume.region[start + offset] ^= 0x40;
+            let Err(Error::Corrupt(Damage::Attributes { inode, block: found, fault })) =
+                names(&volume, number)
+            else {
+                panic!("a change at {offset} is not seen");
+            };
+            assert_eq!((inode, found), (number, block));
+            let is_header = offset < 4 || (8..12).contains(&offset);
+            match fault {
+                AttributeFault::Header { .. } => assert!(is_header, "{offset}"),
+                AttributeFault::Checksum { stored, computed } => assert!(!is_header && stored != computed),
+                other => panic!("a change at {offset} gives {other}"),
+            }
+            volume.region[start + offset] ^= 0x40;
+        }
+        assert!(names(&volume, number).is_ok());
+    }
+
+    #[test]
+    fn no_byte_of_either_place_without_checksums_can_make_a_request_panic() {
+        let (image, mut volume, number) = volume(&["-b", "1024", "-O", "^metadata_csum,^uninit_bg,ea_inode"]);
+        let inode = volume.inode(number).unwrap();
+        let block = usize::try_from(inode.file_acl).unwrap() * 1024;
+        let length = inode.in_inode_attributes.len();
+        let content = inode.in_inode_attributes.to_vec();
+        let in_inode = image.bytes().windows(length).position(|window| window == content).unwrap();
+        for offset in (block..block + 1024).chain(in_inode..in_inode + length) {
+            let before = volume.region[offset];
+            for value in [0, 1, 2, 11, 0x7f, 0x80, 0xff] {
+                volume.region[offset] = value;
+                for name in ["user.first", "user.long", "trusted.last"] {
+                    let answer = get(&volume, number, name);
+                    let expected = [Errno::ENODATA, Errno::E2BIG].map(Error::from);
+                    assert!(
+                        matches!(&answer, Ok(_) | Err(Error::Corrupt(_)))
+                            || answer.is_err_and(|error| expected.contains(&error)),
+                        "{value} at {offset}"
+                    );
+                }
+                assert!(matches!(names(&volume, number), Ok(_) | Err(Error::Corrupt(_))));
+            }
+            volume.region[offset] = before;
         }
     }
 }
