@@ -1,2 +1,413 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! placeholder
+
+//! A ring joined to a session: what the main loop of a service is made of.
+//!
+//! A [`Connection`] is one slot of the service. While a client is attached it holds the client's memory and ring;
+//! its session's tables stay allocated all the time. The loop of a platform is, for each connection,
+//!
+//! ```text
+//! drain  → serve every request that is available (up to a budget), publish, notify at most once
+//! poll   → look again for a bounded time, kicks suppressed
+//! arm    → ask for kicks, look once more
+//! halt   → until an interrupt
+//! ```
+//!
+//! Relies on [`crate::virtq`] for the ring and on [`crate::server`] for the requests.
+
+use core::fmt;
+
+use crate::mem::guest::GuestMemory;
+use crate::mem::scatter::ScatterList;
+use crate::server::{Exports, Session, SessionFault, SessionLimits};
+use crate::virtq::{self, Chain, Notify, Queue, QueueConfiguration};
+
+/// What stopped a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The ring lied.
+    Ring(virtq::Fault),
+    /// The framing of the messages was violated.
+    Session(SessionFault),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ring(fault) => write!(f, "ring: {fault}"),
+            Self::Session(fault) => write!(f, "session: {fault}"),
+        }
+    }
+}
+
+impl core::error::Error for Fault {}
+
+impl From<virtq::Fault> for Fault {
+    fn from(fault: virtq::Fault) -> Self {
+        Self::Ring(fault)
+    }
+}
+
+/// Working memory for one request at a time, shared by all connections of a thread.
+#[derive(Default)]
+pub struct Scratch {
+    readable: ScatterList,
+    writable: ScatterList,
+    gathered: crate::server::Scratch,
+}
+
+/// What the rings did, in numbers that only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RingStatistics {
+    /// Passes that served at least one request.
+    pub drains: u64,
+    /// Requests served.
+    pub requests: u64,
+    /// Most requests served in one pass.
+    pub largest_drain: u32,
+    /// Notifications sent to the driver.
+    pub notifications_sent: u64,
+    /// Passes after which the driver did not want to be notified.
+    pub notifications_suppressed: u64,
+}
+
+/// What one pass over a ring did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drained {
+    /// Requests served.
+    pub requests: u32,
+    /// Whether the budget ran out: there may be more requests.
+    pub more: bool,
+}
+
+/// Whom a connection serves.
+#[expect(clippy::large_enum_variant, reason = "a slot is allocated for its largest state, once")]
+#[derive(Debug)]
+enum Line {
+    /// Nobody.
+    Free,
+    /// A client.
+    Running { memory: GuestMemory, queue: Queue },
+    /// A client that broke the rules: nothing of its memory is looked at again.
+    Faulted { fault: Fault, position: u16 },
+}
+
+/// How a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No client is attached.
+    Free,
+    /// A client is served.
+    Running,
+    /// A client was attached and broke the rules; it is served no more until it is detached.
+    Faulted(Fault),
+}
+
+/// One slot of the service.
+pub struct Connection {
+    line: Line,
+    session: Session,
+    statistics: RingStatistics,
+}
+
+impl Connection {
+    /// A free slot. All memory that its session will ever need is allocated here.
+    #[must_use]
+    pub fn new(limits: SessionLimits) -> Self {
+        Self { line: Line::Free, session: Session::new(limits), statistics: RingStatistics::default() }
+    }
+
+    /// Takes a client's ring into service. The slot's session starts anew.
+    ///
+    /// # Errors
+    /// [`virtq::Fault`] if the ring cannot be; the slot is as it was. Attach only a free slot: a client that is
+    /// attached is forgotten.
+    pub fn attach(
+        &mut self,
+        memory: GuestMemory,
+        configuration: &QueueConfiguration,
+    ) -> Result<(), virtq::Fault> {
+        let queue = Queue::new(&memory, configuration)?;
+        self.session.reset();
+        self.line = Line::Running { memory, queue };
+        Ok(())
+    }
+
+    /// Lets go of the client: its fids are clunked, its memory is not referred to any more. Returns the index of the
+    /// next available entry, or `None` if the slot was free.
+    pub fn detach(&mut self) -> Option<u16> {
+        self.session.reset();
+        let position = self.position();
+        self.line = Line::Free;
+        position
+    }
+
+    /// The index of the next available entry of the ring that will be taken, or would have been.
+    #[must_use]
+    pub fn position(&self) -> Option<u16> {
+        match &self.line {
+            Line::Free => None,
+            Line::Running { queue, .. } => Some(queue.position()),
+            Line::Faulted { position, .. } => Some(*position),
+        }
+    }
+
+    /// How the connection stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.line {
+            Line::Free => State::Free,
+            Line::Running { .. } => State::Running,
+            Line::Faulted { fault, .. } => State::Faulted(fault),
+        }
+    }
+
+    /// The session behind the ring.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What the ring did.
+    #[must_use]
+    pub fn statistics(&self) -> &RingStatistics {
+        &self.statistics
+    }
+
+    /// Serves what is available, at most `budget` requests, then publishes the replies and notifies once if the driver
+    /// wants it. Kicks are suppressed from here to [`arm`](Self::arm).
+    ///
+    /// # Errors
+    /// [`Fault`]: the connection is [`State::Faulted`] from now on; the replies before the offence are published.
+    pub fn drain(
+        &mut self,
+        exports: &mut Exports<'_>,
+        scratch: &mut Scratch,
+        notify: &mut dyn Notify,
+        budget: u32,
+    ) -> Result<Drained, Fault> {
+        let Line::Running { memory, queue } = &mut self.line else { return Ok(Drained::default()) };
+        let mut requests = 0;
+        let served = serve(memory, queue, &mut self.session, exports, scratch, budget, &mut requests);
+        // With nothing served this tells the driver only if the queue was just taken up (an earlier device may have
+        // died between publishing and telling).
+        let published = queue.publish(memory);
+        let statistics = &mut self.statistics;
+        if requests > 0 {
+            statistics.drains += 1;
+            statistics.requests += u64::from(requests);
+            statistics.largest_drain = statistics.largest_drain.max(requests);
+        }
+        match published {
+            Ok(true) => {
+                statistics.notifications_sent += 1;
+                notify.call();
+            }
+            _ if requests > 0 => statistics.notifications_suppressed += 1,
+            _ => {}
+        }
+        match served.and(published.map_err(Fault::Ring)) {
+            Ok(_) => Ok(Drained { requests, more: requests == budget }),
+            Err(fault) => Err(self.stop(fault)),
+        }
+    }
+
+    /// Asks the driver for kicks again. Returns whether requests came meanwhile, so that the caller drains instead of
+    /// sleeping.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    pub fn arm(&mut self) -> Result<bool, Fault> {
+        let Line::Running { memory, queue } = &mut self.line else { return Ok(false) };
+        queue.arm(memory).map_err(|fault| self.stop(Fault::Ring(fault)))
+    }
+
+    /// Stops serving the client, for `fault`.
+    fn stop(&mut self, fault: Fault) -> Fault {
+        self.session.reset();
+        let position = self.position().unwrap_or(0);
+        self.line = Line::Faulted { fault, position };
+        fault
+    }
+}
+
+/// Serves requests until the ring is empty or `budget` is spent; counts in `served` those whose chain was pushed.
+fn serve(
+    memory: &GuestMemory,
+    queue: &mut Queue,
+    session: &mut Session,
+    exports: &mut Exports<'_>,
+    scratch: &mut Scratch,
+    budget: u32,
+    served: &mut u32,
+) -> Result<(), Fault> {
+    queue.disarm(memory)?;
+    while *served < budget {
+        let Some(chain) = queue.pop(memory, &mut scratch.readable, &mut scratch.writable)? else { break };
+        let Chain { token, readable, writable } = chain;
+        let written =
+            session.handle(exports, readable, writable, &mut scratch.gathered).map_err(Fault::Session)?;
+        queue.push(memory, token, written)?;
+        *served += 1;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::tree::Tree;
+    use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, WRITE};
+    use crate::wire::{Tag, Tversion};
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    const LIMITS: SessionLimits = SessionLimits { max_fids: 16, max_msize: 1 << 16 };
+    const REPLY: u32 = 64;
+
+    struct Calls(u32);
+
+    impl Notify for Calls {
+        fn call(&mut self) {
+            self.0 += 1;
+        }
+    }
+
+    /// A connection, the driver of its ring, and what a pass over it needs.
+    struct Bench {
+        connection: Connection,
+        driver: Driver,
+        tree: Tree,
+        scratch: Box<Scratch>,
+        calls: Calls,
+        replies: Vec<u64>,
+    }
+
+    impl Bench {
+        fn new(driver: Driver) -> Self {
+            let mut connection = Connection::new(LIMITS);
+            connection.attach(driver.memory(), &driver.configuration).unwrap();
+            let (tree, scratch, calls) = (Tree::new(), Box::default(), Calls(0));
+            Self { connection, driver, tree, scratch, calls, replies: Vec::new() }
+        }
+
+        /// Offers a request in the descriptors `2 * n` and `2 * n + 1`.
+        fn offer(&mut self, bytes: &[u8]) {
+            let head = u16::try_from(2 * self.replies.len()).unwrap();
+            let (request, reply) = (self.driver.buffer(64), self.driver.buffer(REPLY.into()));
+            self.driver.write(request, bytes);
+            let length = u32::try_from(bytes.len()).unwrap();
+            let table = self.driver.configuration.descriptors.0;
+            self.driver.chain(table, head, &[((request, length), 0), ((reply, REPLY), WRITE)]);
+            self.driver.offer(head);
+            self.replies.push(reply);
+        }
+
+        fn offer_version(&mut self, tag: u16) {
+            let mut bytes = [0; 64];
+            let request = Tversion { msize: 8192, version: b"9P2000.L" };
+            let length = crate::wire::Tmessage::from(request).emit(Tag(tag), &mut bytes).unwrap();
+            self.offer(&bytes[..length]);
+        }
+
+        fn drain(&mut self, budget: u32) -> Result<Drained, Fault> {
+            let mut exports = Exports::new(&mut self.tree);
+            self.connection.drain(&mut exports, &mut self.scratch, &mut self.calls, budget)
+        }
+
+        /// The tag of the reply to request `n`.
+        fn tag(&self, n: usize) -> u16 {
+            let reply = self.driver.read(self.replies[n], 7);
+            u16::from_le_bytes([reply[5], reply[6]])
+        }
+    }
+
+    #[test]
+    fn one_pass_answers_all_that_is_available_and_notifies_once() {
+        for features in [PLAIN, EVENT_IDX] {
+            let mut bench = Bench::new(Driver::new(8, features));
+            (1..=3).for_each(|tag| bench.offer_version(tag));
+            assert_eq!(bench.drain(100), Ok(Drained { requests: 3, more: false }));
+            assert_eq!([bench.tag(0), bench.tag(1), bench.tag(2)], [1, 2, 3]);
+            assert_eq!((bench.driver.used_index(), bench.calls.0), (3, 1));
+            assert_eq!(bench.drain(100), Ok(Drained::default()));
+            assert_eq!(bench.calls.0, 1, "nothing was published, so nobody is told");
+            let statistics = bench.connection.statistics();
+            assert_eq!((statistics.drains, statistics.requests, statistics.largest_drain), (1, 3, 3));
+        }
+    }
+
+    #[test]
+    fn a_budget_ends_a_pass_and_the_next_goes_on() {
+        let mut bench = Bench::new(Driver::new(8, PLAIN));
+        (1..=3).for_each(|tag| bench.offer_version(tag));
+        assert_eq!(bench.drain(2), Ok(Drained { requests: 2, more: true }));
+        assert_eq!(bench.drain(2), Ok(Drained { requests: 1, more: false }));
+        assert_eq!(bench.tag(2), 3);
+    }
+
+    #[test]
+    fn a_driver_that_wants_no_interrupt_gets_none() {
+        let mut bench = Bench::new(Driver::new(8, PLAIN));
+        bench.offer_version(1);
+        assert!(
+            bench.drain(100).is_ok(),
+            "the first pass always tells: an earlier device may have died before it did"
+        );
+        bench.driver.set_available_flags(1);
+        bench.offer_version(2);
+        assert_eq!(bench.drain(100).map(|drained| drained.requests), Ok(1));
+        assert_eq!((bench.calls.0, bench.connection.statistics().notifications_suppressed), (1, 1));
+    }
+
+    #[test]
+    fn arming_reports_what_came_after_the_last_pass() {
+        for features in [PLAIN, EVENT_IDX] {
+            let mut bench = Bench::new(Driver::new(8, features));
+            assert_eq!(bench.drain(100), Ok(Drained::default()));
+            assert_eq!(bench.connection.arm(), Ok(false));
+            bench.offer_version(1);
+            assert!(bench.driver.kick_wanted(0));
+            assert_eq!(bench.connection.arm(), Ok(true));
+        }
+    }
+
+    #[test]
+    fn an_offence_stops_the_connection_after_the_replies_before_it_are_published() {
+        let mut bench = Bench::new(Driver::new(8, PLAIN));
+        bench.offer_version(1);
+        bench.offer(&[3, 0, 0]);
+        bench.offer_version(3);
+        let fault = Fault::Session(SessionFault::RequestTooShort { readable: 3 });
+        assert_eq!(bench.drain(100), Err(fault));
+        assert_eq!((bench.driver.used_index(), bench.calls.0, bench.tag(0)), (1, 1, 1));
+        assert_eq!(bench.connection.state(), State::Faulted(fault));
+        assert_eq!(bench.drain(100), Ok(Drained::default()), "it is served no more");
+        assert_eq!(bench.connection.arm(), Ok(false));
+        assert_eq!(bench.connection.detach(), Some(2));
+        assert_eq!(bench.connection.state(), State::Free);
+    }
+
+    #[test]
+    fn a_ring_that_is_detached_can_be_taken_up_where_it_was_left() {
+        let mut bench = Bench::new(Driver::new(8, PLAIN));
+        bench.offer_version(1);
+        assert!(bench.drain(100).is_ok());
+        assert_eq!(bench.connection.detach(), Some(1));
+        assert_eq!(bench.connection.detach(), None);
+        bench.offer_version(2);
+        let configuration = QueueConfiguration { next: 1, ..bench.driver.configuration };
+        bench.connection.attach(bench.driver.memory(), &configuration).unwrap();
+        assert_eq!(bench.drain(100).map(|drained| drained.requests), Ok(1));
+        assert_eq!((bench.tag(1), bench.driver.used_index()), (2, 2));
+    }
+
+    #[test]
+    fn a_ring_that_cannot_be_leaves_the_slot_free() {
+        let driver = Driver::new(8, PLAIN);
+        let configuration = QueueConfiguration { size: 7, ..driver.configuration };
+        let mut connection = Connection::new(LIMITS);
+        let refused = connection.attach(driver.memory(), &configuration);
+        assert_eq!(refused, Err(virtq::Fault::Size { size: 7 }));
+        assert_eq!((connection.state(), connection.position()), (State::Free, None));
+    }
+}

@@ -5,6 +5,7 @@
 //! The server knows 9P and no file system; a backend knows its file system and no 9P. Between them stand a
 //! few types with the meaning that POSIX gives them. Relies on [`crate::mem`] for the payload streams.
 
+pub mod command;
 mod errno;
 pub mod synth;
 

@@ -1,2 +1,551 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! placeholder
+
+//! Guest memory: a client's RAM as a list of regions.
+//!
+//! An address that a driver wrote is an *allegation*. [`GuestMemory::translate`] checks one for a buffer,
+//! [`GuestMemory::window`] for a structure with fields; only what they return can be read or written.
+//!
+//! # Shared with a running, hostile guest
+//! The guest's processors may write any of this memory at any time, so
+//!
+//! * no Rust reference to its bytes is ever formed, except to atomics (which allow others to write);
+//! * a field of a ring is an atomic access; a structure is copied out once, with volatile reads, and the copy
+//!   is what gets checked and used;
+//! * bulk payload is copied through raw pointers. A guest that writes a buffer which it lent to the device
+//!   races with that copy. Like every device model we take the view that the guest's accesses are not part
+//!   of this program, as a disk's or a network card's are not: what the copy yields is then unspecified
+//!   bytes, and any byte is valid in a `u8` buffer. It never decides about a bound or a pointer, because a
+//!   compiler fence behind each copy keeps the compiler from reading the source again later.
+
+#![allow(unsafe_code)]
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU16, AtomicU32};
+
+use super::scatter::Segment;
+
+/// Most regions that one guest's memory may consist of. (vhost-user front ends use 8, some 32.)
+pub const MAX_REGIONS: usize = 32;
+
+/// An address in the guest's physical memory; nothing is known about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct GuestAddress(pub u64);
+
+impl fmt::Display for GuestAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Why a region was not added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegionError {
+    /// Its length is 0.
+    Empty {
+        /// Where it was to begin.
+        guest: GuestAddress,
+    },
+    /// It is longer than `isize::MAX`, or its end exceeds 2⁶⁴ − 1.
+    Wraps {
+        /// Where it was to begin.
+        guest: GuestAddress,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// It shares guest addresses with a region that is there already.
+    Overlaps {
+        /// Where it was to begin.
+        guest: GuestAddress,
+        /// Its length in bytes.
+        length: usize,
+        /// Where the other one begins.
+        other: GuestAddress,
+    },
+    /// There are [`MAX_REGIONS`] already.
+    TooMany,
+}
+
+impl fmt::Display for RegionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Empty { guest } => write!(f, "the memory region at {guest} is empty"),
+            Self::Wraps { guest, length } => {
+                write!(f, "the memory region at {guest} of {length:#x} bytes exceeds the address space")
+            }
+            Self::Overlaps { guest, length, other } => {
+                write!(f, "the memory region at {guest} of {length:#x} bytes overlaps the one at {other}")
+            }
+            Self::TooMany => write!(f, "more than {MAX_REGIONS} memory regions"),
+        }
+    }
+}
+
+impl core::error::Error for RegionError {}
+
+/// Why an alleged range of guest memory was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadRange {
+    /// Its end exceeds 2⁶⁴ − 1.
+    Wraps {
+        /// Where it begins.
+        address: GuestAddress,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// Some of it is in no region.
+    Unmapped {
+        /// Where it begins.
+        address: GuestAddress,
+        /// Its length in bytes.
+        length: u64,
+        /// The first address of it that is in no region.
+        at: GuestAddress,
+    },
+    /// All of it is mapped, but by more than one region, where it must be by one.
+    Divided {
+        /// Where it begins.
+        address: GuestAddress,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// A field's address (the guest's or the mapping's) is not a multiple of its size.
+    Misaligned {
+        /// The offset of the field in its structure.
+        offset: usize,
+        /// The size of the field in bytes.
+        size: usize,
+    },
+    /// A field is not inside its structure.
+    Beyond {
+        /// The offset of the field in its structure.
+        offset: usize,
+        /// The size of the field in bytes.
+        size: usize,
+    },
+}
+
+impl fmt::Display for BadRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Wraps { address, length } => {
+                write!(f, "{length:#x} bytes at {address} exceed the address space")
+            }
+            Self::Unmapped { address, length, at } => {
+                write!(f, "{length:#x} bytes at {address}: {at} is not mapped")
+            }
+            Self::Divided { address, length } => {
+                write!(f, "{length:#x} bytes at {address} lie in more than one region")
+            }
+            Self::Misaligned { offset, size } => {
+                write!(f, "the field at offset {offset:#x} is not aligned to {size} bytes")
+            }
+            Self::Beyond { offset, size } => {
+                write!(f, "the field of {size} bytes at offset {offset:#x} is beyond the end")
+            }
+        }
+    }
+}
+
+impl core::error::Error for BadRange {}
+
+/// Guest addresses that are mapped to host memory. `guest + length` does not overflow.
+#[derive(Debug, Clone, Copy)]
+struct GuestRegion {
+    guest: u64,
+    length: usize,
+    host: NonNull<u8>,
+}
+
+impl GuestRegion {
+    fn end(&self) -> u64 {
+        self.guest.saturating_add(self.length as u64)
+    }
+
+    /// The host memory of `address`, and how many bytes of the region follow from there (1 or more);
+    /// `None` if the region does not hold it.
+    fn at(&self, address: u64) -> Option<(NonNull<u8>, usize)> {
+        let offset = usize::try_from(address.checked_sub(self.guest)?).ok()?;
+        let left = self.length.checked_sub(offset).filter(|&left| left > 0)?;
+        // SAFETY: `offset < length`, and `host .. host + length` is one mapped range of at most `isize::MAX`
+        // bytes (the contract of `add_region`), so the sum stays inside it.
+        Some((unsafe { self.host.add(offset) }, left))
+    }
+}
+
+/// A guest's memory: up to [`MAX_REGIONS`] regions, sorted by guest address, none overlapping.
+///
+/// Everything that points into it ([`Window`], and the readers and writers of [`super::scatter`]) borrows
+/// it. So whoever unmaps memory drops this value first, and the borrow checker proves that nobody still
+/// points there.
+#[derive(Debug, Default)]
+pub struct GuestMemory {
+    regions: heapless::Vec<GuestRegion, MAX_REGIONS>,
+}
+
+// SAFETY: the pointers are to mapped memory that belongs to no thread (the contract of `add_region`). It is
+// not `Sync`: safe code could otherwise copy from two threads into one buffer.
+unsafe impl Send for GuestMemory {}
+
+impl GuestMemory {
+    /// No memory at all.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { regions: heapless::Vec::new() }
+    }
+
+    /// Maps the guest addresses `guest .. guest + length` to the memory at `host`.
+    ///
+    /// # Errors
+    /// [`RegionError`]; nothing has changed then.
+    ///
+    /// # Safety
+    /// Until this value is dropped:
+    /// * `host .. host + length` is mapped, readable and writable, within one mapping (or allocation);
+    /// * this process holds no Rust reference to any of it, except to atomics, and no other value of this type
+    ///   that another thread uses maps it.
+    ///
+    /// The guest itself may read and write it at any time.
+    pub unsafe fn add_region(
+        &mut self,
+        guest: GuestAddress,
+        length: usize,
+        host: NonNull<u8>,
+    ) -> Result<(), RegionError> {
+        if length == 0 {
+            return Err(RegionError::Empty { guest });
+        }
+        let Some(end) = guest.0.checked_add(length as u64).filter(|_| isize::try_from(length).is_ok()) else {
+            return Err(RegionError::Wraps { guest, length });
+        };
+        if let Some(other) = self.regions.iter().find(|other| guest.0 < other.end() && other.guest < end) {
+            return Err(RegionError::Overlaps { guest, length, other: GuestAddress(other.guest) });
+        }
+        let index = self.regions.partition_point(|other| other.guest < guest.0);
+        self.regions
+            .insert(index, GuestRegion { guest: guest.0, length, host })
+            .map_err(|_| RegionError::TooMany)
+    }
+
+    /// The regions from the one that holds `address` on; none if no region does.
+    fn regions_from(&self, address: u64) -> &[GuestRegion] {
+        // Those that end at or before `address` come first, as they are sorted and do not overlap.
+        let index = self.regions.partition_point(|region| region.end() <= address);
+        self.regions
+            .get(index..)
+            .filter(|from| from.first().is_some_and(|r| r.guest <= address))
+            .unwrap_or(&[])
+    }
+
+    /// Checks the alleged buffer `address .. address + length`, and yields the memory it consists of: one
+    /// segment, or as many as there are regions that it crosses without a gap. None for a length of 0,
+    /// whatever the address.
+    ///
+    /// # Errors
+    /// [`BadRange::Wraps`], [`BadRange::Unmapped`].
+    pub fn translate(&self, address: GuestAddress, length: u32) -> Result<Segments<'_>, BadRange> {
+        let range = |at| BadRange::Unmapped { address, length: u64::from(length), at: GuestAddress(at) };
+        let Some(end) = address.0.checked_add(u64::from(length)) else {
+            return Err(BadRange::Wraps { address, length: u64::from(length) });
+        };
+        let regions = self.regions_from(address.0);
+        let mut mapped = address.0;
+        for region in regions {
+            if mapped >= end || region.guest > mapped {
+                break;
+            }
+            mapped = region.end();
+        }
+        if mapped < end {
+            return Err(range(mapped));
+        }
+        Ok(Segments { regions: regions.iter(), address: address.0, left: length })
+    }
+
+    /// Checks the alleged structure `address .. address + length` (1 byte or more), which must lie in one region,
+    /// and lends it.
+    ///
+    /// # Errors
+    /// [`BadRange::Wraps`], [`BadRange::Unmapped`], [`BadRange::Divided`].
+    pub fn window(&self, address: GuestAddress, length: u32) -> Result<Window<'_>, BadRange> {
+        // Fast path: a ring is looked up for each request.
+        if let Some((start, left)) = self.regions_from(address.0).first().and_then(|r| r.at(address.0))
+            && left >= length as usize
+        {
+            return Ok(Window { start, length: length as usize, memory: PhantomData });
+        }
+        self.translate(address, length)?;
+        Err(BadRange::Divided { address, length: u64::from(length) })
+    }
+}
+
+/// The segments of a checked range, in order. See [`GuestMemory::translate`].
+#[derive(Debug)]
+pub struct Segments<'m> {
+    regions: core::slice::Iter<'m, GuestRegion>,
+    address: u64,
+    left: u32,
+}
+
+impl Iterator for Segments<'_> {
+    type Item = Segment;
+
+    fn next(&mut self) -> Option<Segment> {
+        if self.left == 0 {
+            return None;
+        }
+        let region = self.regions.next()?;
+        let (start, available) = region.at(self.address)?;
+        let length = u32::try_from(available).map_or(self.left, |available| available.min(self.left));
+        self.address = self.address.checked_add(u64::from(length))?;
+        self.left = self.left.checked_sub(length)?;
+        Some(Segment { start, length, region: GuestAddress(region.guest) })
+    }
+}
+
+/// A structure with fields in guest memory: a ring, or a table of descriptors.
+///
+/// Holding one proves that its bytes lie in one region of a [`GuestMemory`] that is borrowed, hence mapped,
+/// for `'m`. What the bytes say proves nothing, and may change at any time.
+#[derive(Debug, Clone, Copy)]
+pub struct Window<'m> {
+    start: NonNull<u8>,
+    length: usize,
+    memory: PhantomData<&'m GuestMemory>,
+}
+
+impl<'m> Window<'m> {
+    /// The memory of the `size` bytes at `offset`.
+    fn at(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
+        if offset.checked_add(size).is_none_or(|end| end > self.length) {
+            return Err(BadRange::Beyond { offset, size });
+        }
+        // SAFETY: `offset` is at most `length` (just checked), and `start .. start + length` is one mapped range
+        // of at most `isize::MAX` bytes (what holding a `Window` proves).
+        Ok(unsafe { self.start.add(offset) })
+    }
+
+    /// [`at`](Self::at), for a field that is `size` aligned.
+    fn aligned(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
+        let field = self.at(offset, size)?;
+        if field.addr().get().is_multiple_of(size) {
+            Ok(field)
+        } else {
+            Err(BadRange::Misaligned { offset, size })
+        }
+    }
+
+    /// The 16-bit field at `offset`, for atomic access. Its value is little-endian.
+    ///
+    /// # Errors
+    /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
+    pub fn u16_at(&self, offset: usize) -> Result<&'m AtomicU16, BadRange> {
+        let field = self.aligned(offset, size_of::<u16>())?;
+        // SAFETY: the field is aligned (just checked), mapped, readable and writable for `'m` (what holding a
+        // `Window` proves). This program accesses it only by atomics of this size while the reference lives,
+        // or by copies of a driver's buffers that a hostile driver placed over its own ring; the module's
+        // documentation says how those are seen.
+        Ok(unsafe { AtomicU16::from_ptr(field.cast::<u16>().as_ptr()) })
+    }
+
+    /// The 32-bit field at `offset`, for atomic access. Its value is little-endian.
+    ///
+    /// # Errors
+    /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
+    pub fn u32_at(&self, offset: usize) -> Result<&'m AtomicU32, BadRange> {
+        let field = self.aligned(offset, size_of::<u32>())?;
+        // SAFETY: as in `u16_at`.
+        Ok(unsafe { AtomicU32::from_ptr(field.cast::<u32>().as_ptr()) })
+    }
+
+    /// A private copy of the `N` bytes at `offset`, each read exactly once. No alignment is needed.
+    ///
+    /// # Errors
+    /// [`BadRange::Beyond`].
+    pub fn copy_out<const N: usize>(&self, offset: usize) -> Result<[u8; N], BadRange> {
+        let bytes = self.at(offset, N)?;
+        // SAFETY: the `N` bytes are mapped and readable (checked by `at`); an array of bytes has no alignment
+        // and no invalid values. The read is volatile, so the compiler does it once, and keeps the value.
+        Ok(unsafe { bytes.cast::<[u8; N]>().read_volatile() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::Ordering;
+    use std::vec::Vec;
+
+    /// Room for regions, aligned to 16 bytes, and counted up from 0.
+    #[repr(align(16))]
+    struct Room([u8; 256]);
+
+    impl Room {
+        fn new() -> Self {
+            Self(core::array::from_fn(|index| u8::try_from(index).unwrap()))
+        }
+
+        /// Memory of the regions `(guest address, offset into the room, length)`. The room must not be touched while
+        /// it is used.
+        fn memory(&mut self, regions: &[(u64, usize, usize)]) -> GuestMemory {
+            let mut memory = GuestMemory::new();
+            for &(guest, offset, length) in regions {
+                assert!(offset + length <= 256);
+                let host = NonNull::new(self.0.as_mut_ptr().wrapping_add(offset)).unwrap();
+                // SAFETY: the range lies in the room (just checked), which the tests leave alone.
+                unsafe { memory.add_region(GuestAddress(guest), length, host) }.unwrap();
+            }
+            memory
+        }
+    }
+
+    fn add(memory: &mut GuestMemory, guest: u64, length: usize) -> Result<(), RegionError> {
+        // SAFETY: nothing in this test follows the pointer.
+        unsafe { memory.add_region(GuestAddress(guest), length, NonNull::dangling()) }
+    }
+
+    /// The first byte and the length of each segment.
+    fn pieces(memory: &GuestMemory, address: u64, length: u32) -> Result<Vec<(u8, u32)>, BadRange> {
+        let segments = memory.translate(GuestAddress(address), length)?;
+        // SAFETY: a segment is readable while the memory is borrowed, and the room is initialized.
+        Ok(segments.map(|segment| (unsafe { segment.start.read() }, segment.length)).collect())
+    }
+
+    fn unmapped(address: u64, length: u64, at: u64) -> BadRange {
+        BadRange::Unmapped { address: GuestAddress(address), length, at: GuestAddress(at) }
+    }
+
+    #[test]
+    fn an_impossible_region_is_refused_by_name() {
+        let mut memory = GuestMemory::new();
+        let guest = GuestAddress;
+        assert_eq!(add(&mut memory, 0, 0), Err(RegionError::Empty { guest: guest(0) }));
+        let top = guest(u64::MAX - 15);
+        assert_eq!(add(&mut memory, top.0, 16), Err(RegionError::Wraps { guest: top, length: 16 }));
+        let long = isize::MAX as usize + 1;
+        assert_eq!(add(&mut memory, 0, long), Err(RegionError::Wraps { guest: guest(0), length: long }));
+        assert_eq!(add(&mut memory, top.0, 15), Ok(()));
+    }
+
+    #[test]
+    fn a_region_that_overlaps_another_by_one_byte_is_refused() {
+        let mut memory = GuestMemory::new();
+        add(&mut memory, 0x1000, 0x1000).unwrap();
+        for (address, length) in [(0xfff, 2), (0x1fff, 1), (0x1000, 0x1000), (0, 0x5000), (0x1800, 1)] {
+            let other = GuestAddress(0x1000);
+            let expected = RegionError::Overlaps { guest: GuestAddress(address), length, other };
+            assert_eq!(add(&mut memory, address, length), Err(expected));
+        }
+        assert_eq!(add(&mut memory, 0xfff, 1), Ok(()));
+        assert_eq!(add(&mut memory, 0x2000, 1), Ok(()));
+    }
+
+    #[test]
+    fn the_list_of_regions_is_bounded() {
+        let mut memory = GuestMemory::new();
+        for index in 0..MAX_REGIONS as u64 {
+            add(&mut memory, index * 2, 1).unwrap();
+        }
+        assert_eq!(add(&mut memory, 0x1000, 1), Err(RegionError::TooMany));
+    }
+
+    #[test]
+    fn a_range_is_translated_whatever_the_order_in_which_regions_were_added() {
+        let regions = [(0x3000, 0, 16), (0x1000, 16, 16), (0x2000, 32, 16)];
+        for first in 0..3 {
+            for second in (0..3).filter(|&second| second != first) {
+                let mut room = Room::new();
+                let memory = room.memory(&[regions[first], regions[second], regions[3 - first - second]]);
+                assert_eq!(pieces(&memory, 0x1000, 16), Ok([(16, 16)].to_vec()));
+                assert_eq!(pieces(&memory, 0x2003, 1), Ok([(35, 1)].to_vec()));
+                assert_eq!(pieces(&memory, 0x300f, 1), Ok([(15, 1)].to_vec()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_may_cross_regions_that_adjoin() {
+        let mut room = Room::new();
+        let memory = room.memory(&[(0x1000, 128, 16), (0x1010, 0, 4), (0x1014, 64, 16)]);
+        assert_eq!(pieces(&memory, 0x100f, 2), Ok([(143, 1), (0, 1)].to_vec()));
+        assert_eq!(pieces(&memory, 0x1010, 5), Ok([(0, 4), (64, 1)].to_vec()));
+        assert_eq!(pieces(&memory, 0x100e, 16), Ok([(142, 2), (0, 4), (64, 10)].to_vec()));
+        assert_eq!(pieces(&memory, 0x1000, 36), Ok([(128, 16), (0, 4), (64, 16)].to_vec()));
+        assert_eq!(pieces(&memory, 0x1000, 37), Err(unmapped(0x1000, 37, 0x1024)));
+    }
+
+    #[test]
+    fn a_buffer_that_leaves_the_mapped_memory_is_refused() {
+        let mut room = Room::new();
+        let memory = room.memory(&[(0x1000, 0, 16), (0x1011, 16, 16)]);
+        assert_eq!(pieces(&memory, 0x0fff, 1), Err(unmapped(0xfff, 1, 0xfff)));
+        assert_eq!(pieces(&memory, 0x0fff, 2), Err(unmapped(0xfff, 2, 0xfff)));
+        assert_eq!(pieces(&memory, 0x1010, 1), Err(unmapped(0x1010, 1, 0x1010)));
+        assert_eq!(
+            pieces(&memory, 0x1000, 17),
+            Err(unmapped(0x1000, 17, 0x1010)),
+            "across a gap of one byte"
+        );
+        assert_eq!(pieces(&memory, 0x1011, u32::MAX), Err(unmapped(0x1011, 0xffff_ffff, 0x1021)));
+        assert_eq!(pieces(&GuestMemory::new(), 0, 1), Err(unmapped(0, 1, 0)));
+    }
+
+    #[test]
+    fn a_range_that_wraps_is_refused() {
+        let mut room = Room::new();
+        let memory = room.memory(&[(0, 0, 16), (u64::MAX - 16, 16, 16)]);
+        let address = GuestAddress(u64::MAX - 1);
+        assert_eq!(pieces(&memory, address.0, 2), Err(BadRange::Wraps { address, length: 2 }));
+        let wraps = BadRange::Wraps { address, length: 0xffff_ffff };
+        assert_eq!(memory.window(address, u32::MAX).unwrap_err(), wraps);
+        assert_eq!(pieces(&memory, address.0, 1), Ok([(31, 1)].to_vec()));
+    }
+
+    #[test]
+    fn an_empty_range_is_nothing_wherever_it_is() {
+        let mut room = Room::new();
+        let memory = room.memory(&[(0x1000, 0, 16)]);
+        for address in [0, 0x1000, 0x1010, u64::MAX] {
+            assert_eq!(pieces(&memory, address, 0), Ok(Vec::new()));
+        }
+    }
+
+    #[test]
+    fn a_structure_must_lie_in_one_region() {
+        let mut room = Room::new();
+        let memory = room.memory(&[(0x1000, 0, 16), (0x1010, 32, 16)]);
+        let address = GuestAddress(0x1001);
+        assert!(memory.window(address, 15).is_ok());
+        assert_eq!(memory.window(address, 16).unwrap_err(), BadRange::Divided { address, length: 16 });
+        assert_eq!(memory.window(address, 32).unwrap_err(), unmapped(0x1001, 32, 0x1020));
+        assert_eq!(memory.window(GuestAddress(0xfff), 1).unwrap_err(), unmapped(0xfff, 1, 0xfff));
+    }
+
+    #[test]
+    fn fields_are_read_and_written_in_place() {
+        let mut room = Room::new();
+        let memory = room.memory(&[(0x1000, 0, 256)]);
+        let window = memory.window(GuestAddress(0x1010), 16).unwrap();
+        assert_eq!(u16::from_le(window.u16_at(2).unwrap().load(Ordering::Relaxed)), 0x1312);
+        assert_eq!(u32::from_le(window.u32_at(12).unwrap().load(Ordering::Relaxed)), 0x1f1e_1d1c);
+        assert_eq!(window.copy_out::<3>(13), Ok([0x1d, 0x1e, 0x1f]));
+        window.u16_at(14).unwrap().store(0xabcd_u16.to_le(), Ordering::Relaxed);
+        drop(memory);
+        assert_eq!(room.0[0x1d..0x21], [0x1d, 0xcd, 0xab, 0x20]);
+    }
+
+    #[test]
+    fn a_field_beyond_the_structure_or_misaligned_is_refused() {
+        let mut room = Room::new();
+        let memory = room.memory(&[(0x1000, 1, 64)]);
+        let window = memory.window(GuestAddress(0x100f), 16).unwrap();
+        assert!(window.u16_at(14).is_ok());
+        assert_eq!(window.u16_at(15).unwrap_err(), BadRange::Beyond { offset: 15, size: 2 });
+        assert_eq!(window.u16_at(usize::MAX).unwrap_err(), BadRange::Beyond { offset: usize::MAX, size: 2 });
+        assert_eq!(window.u32_at(13).unwrap_err(), BadRange::Beyond { offset: 13, size: 4 });
+        assert_eq!(window.u16_at(1).unwrap_err(), BadRange::Misaligned { offset: 1, size: 2 });
+        assert_eq!(window.u32_at(2).unwrap_err(), BadRange::Misaligned { offset: 2, size: 4 });
+        assert_eq!(window.copy_out::<17>(0), Err(BadRange::Beyond { offset: 0, size: 17 }));
+    }
+}

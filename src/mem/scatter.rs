@@ -1,2 +1,521 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! placeholder
+
+//! Scatter lists: the buffers of a descriptor chain, checked, and read or written as one stream of bytes.
+//!
+//! A [`ScatterList`] is storage that its owner keeps from chain to chain. [`ScatterList::load`] empties it and
+//! lends it together with the guest memory that the next chain lies in; what comes out, a [`ScatterReader`]
+//! or a [`ScatterWriter`], borrows both. The addresses that a list still holds afterwards are dead: no safe
+//! function follows them, and the next `load` forgets them.
+
+#![allow(unsafe_code)]
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, compiler_fence};
+
+use super::guest::{BadRange, GuestAddress, GuestMemory};
+use super::{Full, Short, Sink, Source};
+
+/// Most segments of one list, after segments that adjoin were merged.
+pub const MAX_SEGMENTS: usize = 1024;
+
+/// A piece of guest memory.
+///
+/// Holding one proves that its 1 … 2³² − 1 bytes lie in one region of the [`GuestMemory`] that made it. They
+/// are mapped, readable and writable as long as that value lives, which a segment does not prove: this
+/// module follows one only under a borrow of the memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment {
+    pub(super) start: NonNull<u8>,
+    pub(super) length: u32,
+    /// Where its region begins. It tells apart regions that adjoin in host memory by chance: a pointer into one
+    /// must not leave it.
+    pub(super) region: GuestAddress,
+}
+
+/// Why a buffer was not added to a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadError {
+    /// It is not all guest memory.
+    Range(BadRange),
+    /// The list holds [`MAX_SEGMENTS`] already.
+    TooManySegments,
+    /// The list would hold 2³² bytes or more.
+    TooLong,
+}
+
+impl From<BadRange> for LoadError {
+    fn from(cause: BadRange) -> Self {
+        Self::Range(cause)
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range(cause) => cause.fmt(f),
+            Self::TooManySegments => write!(f, "more than {MAX_SEGMENTS} separate pieces of memory"),
+            Self::TooLong => write!(f, "4 GiB or more"),
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}
+
+/// Room for the segments of one direction of a chain. See the module.
+#[derive(Debug, Default)]
+pub struct ScatterList {
+    segments: heapless::Vec<Segment, MAX_SEGMENTS>,
+}
+
+// SAFETY: the addresses in a list that is not lent are never followed; a list that is lent is borrowed, so
+// it does not move.
+unsafe impl Send for ScatterList {}
+
+impl ScatterList {
+    /// An empty list.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { segments: heapless::Vec::new() }
+    }
+
+    /// Empties the list, and lends it to take buffers that lie in `memory`.
+    pub fn load<'a>(&'a mut self, memory: &'a GuestMemory) -> Loader<'a> {
+        self.segments.clear();
+        Loader { list: self, memory, length: 0 }
+    }
+}
+
+/// A list that is being filled with buffers of one guest's memory.
+#[derive(Debug)]
+pub struct Loader<'a> {
+    list: &'a mut ScatterList,
+    memory: &'a GuestMemory,
+    length: u32,
+}
+
+impl<'a> Loader<'a> {
+    /// Checks the alleged buffer `address .. address + length` and appends it. A length of 0 adds nothing.
+    ///
+    /// # Errors
+    /// [`LoadError`]; the list may hold a part of the buffer then, and should not be used.
+    pub fn push(&mut self, address: GuestAddress, length: u32) -> Result<(), LoadError> {
+        self.length = self.length.checked_add(length).ok_or(LoadError::TooLong)?;
+        for segment in self.memory.translate(address, length)? {
+            self.append(segment)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, segment: Segment) -> Result<(), LoadError> {
+        if let Some(last) = self.list.segments.last_mut()
+            && last.region == segment.region
+            && last.start.addr().get().checked_add(last.length as usize) == Some(segment.start.addr().get())
+        {
+            last.length = last.length.checked_add(segment.length).ok_or(LoadError::TooLong)?;
+            return Ok(());
+        }
+        self.list.segments.push(segment).map_err(|_| LoadError::TooManySegments)
+    }
+
+    /// Bytes in the list.
+    #[must_use]
+    pub fn length(&self) -> u32 {
+        self.length
+    }
+
+    /// All of the list, to be read.
+    #[must_use]
+    pub fn into_reader(self) -> ScatterReader<'a> {
+        ScatterReader { cursor: self.into_cursor() }
+    }
+
+    /// All of the list, to be written.
+    #[must_use]
+    pub fn into_writer(self) -> ScatterWriter<'a> {
+        ScatterWriter { cursor: self.into_cursor(), written: 0 }
+    }
+
+    fn into_cursor(self) -> Cursor<'a> {
+        Cursor { segments: &self.list.segments, offset: 0, left: self.length, memory: PhantomData }
+    }
+}
+
+/// A range of a list: `left` bytes, the first of which is `offset` bytes into the first segment.
+///
+/// The segments hold at least `offset + left` bytes, and all lie in memory that is borrowed for `'a`.
+#[derive(Debug)]
+struct Cursor<'a> {
+    segments: &'a [Segment],
+    offset: u32,
+    left: u32,
+    memory: PhantomData<&'a GuestMemory>,
+}
+
+impl<'a> Cursor<'a> {
+    /// Consumes `count` bytes (if that many are left) and shows each contiguous piece of them to `each`. The
+    /// pieces are 1 byte or longer, and mapped, readable and writable for `'a`.
+    fn advance(&mut self, count: usize, mut each: impl FnMut(NonNull<u8>, usize)) -> Option<()> {
+        let mut count = u32::try_from(count).ok()?;
+        let left = self.left.checked_sub(count)?;
+        while count > 0 {
+            let (segment, rest) = self.segments.split_first()?;
+            let available = segment.length.checked_sub(self.offset)?;
+            let piece = available.min(count);
+            if piece > 0 {
+                // SAFETY: `offset + piece` is at most the segment's length, and the segment is one mapped
+                // range of at most `isize::MAX` bytes (what holding one under a borrow of its memory proves).
+                each(unsafe { segment.start.add(self.offset as usize) }, piece as usize);
+            }
+            count = count.checked_sub(piece)?;
+            if piece == available {
+                self.segments = rest;
+                self.offset = 0;
+            } else {
+                self.offset = self.offset.checked_add(piece)?;
+            }
+        }
+        self.left = left;
+        Some(())
+    }
+
+    /// The first `count` bytes, and the others.
+    fn split_at(mut self, count: usize) -> Option<(Self, Self)> {
+        let (segments, offset) = (self.segments, self.offset);
+        let head = u32::try_from(count).ok()?;
+        self.advance(count, |_, _| ())?;
+        Some((Cursor { segments, offset, left: head, memory: PhantomData }, self))
+    }
+}
+
+/// The readable part of a chain (a request), as a stream. It reads each byte of guest memory at most once.
+#[derive(Debug)]
+pub struct ScatterReader<'a> {
+    cursor: Cursor<'a>,
+}
+
+impl ScatterReader<'_> {
+    /// Drops the next `count` bytes unread.
+    ///
+    /// # Errors
+    /// [`Short`] if fewer are left; nothing is consumed then.
+    pub fn skip(&mut self, count: usize) -> Result<(), Short> {
+        self.cursor.advance(count, |_, _| ()).ok_or(Short)
+    }
+
+    /// The next `count` bytes, and those behind them.
+    ///
+    /// # Errors
+    /// [`Short`] if fewer are left.
+    pub fn split_at(self, count: usize) -> Result<(Self, Self), Short> {
+        let (head, tail) = self.cursor.split_at(count).ok_or(Short)?;
+        Ok((Self { cursor: head }, Self { cursor: tail }))
+    }
+}
+
+impl Source for ScatterReader<'_> {
+    fn remaining(&self) -> usize {
+        self.cursor.left as usize
+    }
+
+    fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short> {
+        let mut to = bytes.as_mut_ptr();
+        let taken = self.cursor.advance(bytes.len(), |from, length| {
+            // SAFETY: `from` is mapped and readable for `length` bytes (`advance`). The pieces add up to at most
+            // `bytes.len()`, and `to` has moved by those before, so `to` is writable for `length` bytes and moves to
+            // at most the end of `bytes`. The two do not overlap, since no reference to guest memory exists (the
+            // contract of `GuestMemory::add_region`) and `bytes` is one. The guest may write meanwhile: see the
+            // documentation of `mem::guest`.
+            unsafe {
+                to.copy_from_nonoverlapping(from.as_ptr(), length);
+                to = to.add(length);
+            }
+        });
+        // The copy in `bytes` is what will be checked and used: the compiler must not fetch from the guest again.
+        compiler_fence(Ordering::SeqCst);
+        taken.ok_or(Short)
+    }
+}
+
+/// The writable part of a chain (room for the reply), as a stream.
+///
+/// A reply whose header depends on its payload is written back to front with [`split_at`](Self::split_at).
+#[derive(Debug)]
+pub struct ScatterWriter<'a> {
+    cursor: Cursor<'a>,
+    written: u32,
+}
+
+impl ScatterWriter<'_> {
+    /// Room that is left, in bytes.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.cursor.left as usize
+    }
+
+    /// Bytes that were put into this writer.
+    #[must_use]
+    pub fn written(&self) -> u32 {
+        self.written
+    }
+
+    /// The next `count` bytes of room, and the room behind them. Both start to count what is written at 0.
+    ///
+    /// # Errors
+    /// [`Full`] if less room is left.
+    pub fn split_at(self, count: usize) -> Result<(Self, Self), Full> {
+        let (head, tail) = self.cursor.split_at(count).ok_or(Full)?;
+        Ok((Self { cursor: head, written: 0 }, Self { cursor: tail, written: 0 }))
+    }
+
+    /// Fills the next `count` bytes, piece by piece, with `fill`.
+    fn advance(&mut self, count: usize, fill: impl FnMut(NonNull<u8>, usize)) -> Result<(), Full> {
+        let before = self.cursor.left;
+        self.cursor.advance(count, fill).ok_or(Full)?;
+        self.written = self.written.saturating_add(before.saturating_sub(self.cursor.left));
+        Ok(())
+    }
+}
+
+/// All or nothing: [`Full`] means that nothing was put.
+impl Sink for ScatterWriter<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let mut from = bytes.as_ptr();
+        self.advance(bytes.len(), |to, length| {
+            // SAFETY: `to` is mapped and writable for `length` bytes (`Cursor::advance`). The pieces add up to at most
+            // `bytes.len()`, and `from` has moved by those before, so `from` is readable for `length` bytes and moves
+            // to at most the end of `bytes`. The two do not overlap, since no reference to guest memory exists (the
+            // contract of `GuestMemory::add_region`) and `bytes` is one.
+            unsafe {
+                to.as_ptr().copy_from_nonoverlapping(from, length);
+                from = from.add(length);
+            }
+        })
+    }
+
+    fn put_zeros(&mut self, count: usize) -> Result<(), Full> {
+        self.advance(count, |to, length| {
+            // SAFETY: `to` is mapped and writable for `length` bytes (`Cursor::advance`); a byte has no alignment.
+            unsafe { to.as_ptr().write_bytes(0, length) };
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Guest addresses from 0x1000 on, backed by `bytes`, which is not to be touched while the value lives.
+    fn memory(bytes: &mut Vec<u8>) -> GuestMemory {
+        let mut memory = GuestMemory::new();
+        let host = NonNull::new(bytes.as_mut_ptr()).unwrap();
+        // SAFETY: the vector's bytes are one allocation; every test drops the memory before it uses them again.
+        unsafe { memory.add_region(GuestAddress(0x1000), bytes.len(), host) }.unwrap();
+        memory
+    }
+
+    fn load<'a>(list: &'a mut ScatterList, memory: &'a GuestMemory, buffers: &[(u64, u32)]) -> Loader<'a> {
+        let mut loader = list.load(memory);
+        for &(address, length) in buffers {
+            loader.push(GuestAddress(address), length).unwrap();
+        }
+        loader
+    }
+
+    /// 16 bytes of stream as three buffers that are apart in memory, cut at `first` and `second`; either may be
+    /// empty.
+    fn cut(first: u32, second: u32) -> [(u64, u32); 3] {
+        [(0x1040, first), (0x1000, second - first), (0x1020, 16 - second)]
+    }
+
+    /// What a stream that is laid out by [`cut`] holds.
+    fn gather(bytes: &[u8], first: u32, second: u32) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for (address, length) in cut(first, second) {
+            let start = usize::try_from(address - 0x1000).unwrap();
+            stream.extend_from_slice(&bytes[start..start + length as usize]);
+        }
+        stream
+    }
+
+    #[test]
+    fn a_stream_is_read_across_buffers_cut_at_every_byte() {
+        let mut list = ScatterList::new();
+        for (first, second) in (0..=16).flat_map(|first| (first..=16).map(move |second| (first, second))) {
+            let mut bytes: Vec<u8> = (0..0x60).collect();
+            let expected = gather(&bytes, first, second);
+            for header in 0..=16 {
+                let memory = memory(&mut bytes);
+                let mut reader = load(&mut list, &memory, &cut(first, second)).into_reader();
+                assert_eq!(reader.remaining(), 16);
+                let (mut head, mut tail) = (vec![0; header], vec![0; 16 - header]);
+                reader.take(&mut head).unwrap();
+                assert_eq!(reader.remaining(), 16 - header);
+                reader.take(&mut tail).unwrap();
+                assert_eq!((&head[..], &tail[..]), expected.split_at(header));
+                assert_eq!(reader.take(&mut [0]), Err(Short));
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_is_written_after_its_payload_across_buffers_cut_at_every_byte() {
+        let mut list = ScatterList::new();
+        let stream: Vec<u8> = (1..=16).collect();
+        for (first, second) in (0..=16).flat_map(|first| (first..=16).map(move |second| (first, second))) {
+            for header in 0..=16 {
+                let mut bytes = vec![0xa5; 0x60];
+                let memory = memory(&mut bytes);
+                let writer = load(&mut list, &memory, &cut(first, second)).into_writer();
+                let (mut head, mut tail) = writer.split_at(header).unwrap();
+                assert_eq!((head.remaining(), tail.remaining()), (header, 16 - header));
+                tail.put(&stream[header..]).unwrap();
+                head.put(&stream[..header]).unwrap();
+                assert_eq!((head.written() as usize, tail.written() as usize), (header, 16 - header));
+                assert_eq!((head.put(&[0]), tail.put(&[0])), (Err(Full), Err(Full)));
+                drop(memory);
+                assert_eq!(gather(&bytes, first, second), stream);
+                let others = bytes.iter().filter(|&&byte| byte == 0xa5).count();
+                assert_eq!(others, 0x60 - 16, "bytes beside the buffers were written");
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_cover_exactly_the_bytes_that_were_asked_for() {
+        let mut bytes = vec![0xa5; 0x60];
+        let memory = memory(&mut bytes);
+        let mut list = ScatterList::new();
+        let mut writer = load(&mut list, &memory, &cut(3, 7)).into_writer();
+        writer.put(&[1]).unwrap();
+        writer.put_zeros(0).unwrap();
+        writer.put_zeros(13).unwrap();
+        assert_eq!((writer.written(), writer.remaining()), (14, 2));
+        writer.put(&[2]).unwrap();
+        drop(memory);
+        assert_eq!(gather(&bytes, 3, 7), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0xa5]);
+    }
+
+    #[test]
+    fn taking_or_putting_too_much_moves_nothing() {
+        let mut bytes = vec![7; 0x60];
+        let memory = memory(&mut bytes);
+        let (mut list, mut other) = (ScatterList::new(), ScatterList::new());
+        let mut reader = load(&mut list, &memory, &cut(3, 7)).into_reader();
+        let mut into = [0; 17];
+        assert_eq!(reader.take(&mut into), Err(Short));
+        assert_eq!(reader.skip(17), Err(Short));
+        assert_eq!((into, reader.remaining()), ([0; 17], 16));
+        assert!(reader.split_at(17).is_err());
+
+        let mut writer = load(&mut other, &memory, &cut(3, 7)).into_writer();
+        assert_eq!(writer.put(&[0; 17]), Err(Full));
+        assert_eq!(writer.put_zeros(17), Err(Full));
+        assert_eq!(writer.put_zeros(usize::MAX), Err(Full));
+        assert_eq!((writer.remaining(), writer.written()), (16, 0));
+        assert!(writer.split_at(17).is_err());
+        drop(memory);
+        assert!(bytes.iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn skipping_and_splitting_a_reader_keep_the_place() {
+        let mut bytes: Vec<u8> = (0..0x60).collect();
+        let expected = gather(&bytes, 3, 7);
+        let memory = memory(&mut bytes);
+        let mut list = ScatterList::new();
+        for skipped in 0..=16 {
+            for head_length in 0..=16 - skipped {
+                let mut reader = load(&mut list, &memory, &cut(3, 7)).into_reader();
+                reader.skip(skipped).unwrap();
+                let (mut head, mut tail) = reader.split_at(head_length).unwrap();
+                let mut first = vec![0; head_length];
+                head.take(&mut first).unwrap();
+                assert_eq!(head.take(&mut [0]), Err(Short), "the head ends where the tail begins");
+                let mut second = vec![0; tail.remaining()];
+                tail.take(&mut second).unwrap();
+                assert_eq!(first, expected[skipped..skipped + head_length]);
+                assert_eq!(second, expected[skipped + head_length..]);
+            }
+        }
+    }
+
+    #[test]
+    fn buffers_that_adjoin_become_one_segment() {
+        let mut bytes = vec![0; 0x60];
+        let memory = memory(&mut bytes);
+        let mut list = ScatterList::new();
+        let loader =
+            load(&mut list, &memory, &[(0x1000, 4), (0x1004, 4), (0x1008, 0), (0x1008, 1), (0x1000, 4)]);
+        assert_eq!(loader.length(), 13);
+        let lengths: Vec<u32> = list.segments.iter().map(|segment| segment.length).collect();
+        assert_eq!(lengths, [9, 4]);
+    }
+
+    #[test]
+    fn regions_that_adjoin_in_both_memories_are_separate_segments() {
+        let mut bytes = [1u8, 2, 3, 4];
+        let host = NonNull::new(bytes.as_mut_ptr()).unwrap();
+        let mut memory = GuestMemory::new();
+        // SAFETY: both regions lie in `bytes`, which is used again after the memory's last use only.
+        unsafe {
+            memory.add_region(GuestAddress(0x1000), 2, host).unwrap();
+            memory.add_region(GuestAddress(0x1002), 2, host.add(2)).unwrap();
+        }
+        let mut list = ScatterList::new();
+        let mut reader = load(&mut list, &memory, &[(0x1000, 4)]).into_reader();
+        let mut into = [0; 4];
+        reader.take(&mut into).unwrap();
+        assert_eq!(into, [1, 2, 3, 4]);
+        assert_eq!(list.segments.len(), 2);
+    }
+
+    #[test]
+    fn a_list_takes_its_capacity_of_separate_buffers_and_no_more() {
+        let mut bytes = vec![0; 2 * MAX_SEGMENTS + 2];
+        let memory = memory(&mut bytes);
+        let mut list = ScatterList::new();
+        let mut loader = list.load(&memory);
+        for index in 0..MAX_SEGMENTS as u64 {
+            loader.push(GuestAddress(0x1000 + 2 * index), 1).unwrap();
+        }
+        let last = GuestAddress(0x1000 + 2 * MAX_SEGMENTS as u64);
+        assert_eq!(loader.push(last, 1), Err(LoadError::TooManySegments));
+        // Loading anew forgets them.
+        assert_eq!(list.load(&memory).into_reader().remaining(), 0);
+        assert!(list.segments.is_empty());
+    }
+
+    #[test]
+    fn a_buffer_outside_guest_memory_is_not_loaded() {
+        let mut bytes = vec![0; 0x60];
+        let memory = memory(&mut bytes);
+        let mut list = ScatterList::new();
+        let (address, at) = (GuestAddress(0x1050), GuestAddress(0x1060));
+        let cause = BadRange::Unmapped { address, length: 0x11, at };
+        assert_eq!(list.load(&memory).push(address, 0x11), Err(LoadError::Range(cause)));
+    }
+
+    #[test]
+    fn a_list_of_4_gib_is_too_long() {
+        // The bytes of this region are never accessed, so one allocation of no pages will do.
+        let length = 1 << 31;
+        let layout = std::alloc::Layout::from_size_align(length, 4096).unwrap();
+        // SAFETY: the layout is not empty.
+        let host = NonNull::new(unsafe { std::alloc::alloc(layout) }).unwrap();
+        let mut memory = GuestMemory::new();
+        // SAFETY: `host` is one allocation of `length` bytes, freed after the memory was dropped.
+        unsafe { memory.add_region(GuestAddress(0), length, host) }.unwrap();
+        let mut list = ScatterList::new();
+        let mut loader = list.load(&memory);
+        loader.push(GuestAddress(0), 1 << 31).unwrap();
+        loader.push(GuestAddress(0), (1 << 31) - 1).unwrap();
+        assert_eq!(loader.push(GuestAddress(0), 1), Err(LoadError::TooLong));
+        drop(memory);
+        // SAFETY: allocated above with this layout, and nothing points there any more.
+        unsafe { std::alloc::dealloc(host.as_ptr(), layout) };
+    }
+}

@@ -1,2 +1,94 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! placeholder
+
+//! The 9P server: sessions, fids, and one function for each request.
+//!
+//! [`Session::handle`] takes one request out of a descriptor chain, and puts one reply into it. It checks the
+//! framing, gathers what stands before the payload into a private buffer, parses that with [`crate::wire`] and
+//! calls `dispatch`. Each request then is one function of the file of its family, which knows its message,
+//! the session, and the exports ([`crate::fs::FileSystem`]), and answers with its reply or an [`Errno`].
+//!
+//! What goes wrong is of two classes. A *reply error* is answered as Rlerror, and the session goes on. A
+//! *fault* ([`SessionFault`]) is a client that breaks the framing, or gives no room for the answer: no reply can be
+//! trusted to reach it, so its ring stops.
+//!
+//! `docs/protocol.md` says what each request does, and which of the choices that 9P leaves open was taken.
+
+mod attach;
+mod attr;
+mod dir;
+pub mod exports;
+pub mod fault;
+pub mod fid;
+mod flush;
+mod io;
+mod lock;
+pub mod name;
+mod open;
+mod qid;
+mod readdir;
+pub mod session;
+pub mod statistics;
+mod version;
+mod walk;
+pub mod xattr;
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+pub(crate) mod tree;
+
+pub use exports::{ExportId, Exports};
+pub use fault::SessionFault;
+pub use session::{Scratch, Session, SessionLimits};
+pub use statistics::Statistics;
+
+use crate::fs::Errno;
+use crate::mem::scatter::{ScatterReader, ScatterWriter};
+use crate::wire::{Rmessage, Tmessage};
+use session::Buffers;
+
+/// Calls the function of a request. Whatever it answers was not sent yet; the data of Rread and Rreaddir is in
+/// `data_out` already.
+fn dispatch<'b>(
+    session: &mut Session,
+    exports: &mut Exports<'_>,
+    request: Tmessage<'_>,
+    data_in: ScatterReader<'_>,
+    data_out: &mut ScatterWriter<'_>,
+    buffers: &'b mut Buffers,
+) -> Result<Rmessage<'b>, Errno> {
+    use Tmessage as T;
+    if !session.is_versioned() && !matches!(request, T::Tversion(_)) {
+        return Err(Errno::EPROTO);
+    }
+    Ok(match request {
+        T::Tversion(request) => version::version(session, request)?.into(),
+        T::Tflush(request) => flush::flush(request).into(),
+        T::Tauth(request) => attach::auth(request)?.into(),
+        T::Tattach(request) => attach::attach(session, exports, request)?.into(),
+        T::Twalk(request) => walk::walk(session, exports, request, &mut buffers.qids)?.into(),
+        T::Tlopen(request) => open::lopen(session, exports, request)?.into(),
+        T::Tlcreate(request) => open::lcreate(session, request)?.into(),
+        T::Tread(request) => io::read(session, exports, request, data_out)?.into(),
+        T::Twrite(request) => io::write(session, exports, request, data_in)?.into(),
+        T::Tfsync(request) => io::fsync(session, request)?.into(),
+        T::Tclunk(request) => io::clunk(session, request)?.into(),
+        T::Tremove(request) => dir::remove(session, request)?.into(),
+        T::Tgetattr(request) => attr::getattr(session, exports, request)?.into(),
+        T::Tsetattr(request) => attr::setattr(session, request)?.into(),
+        T::Tstatfs(request) => attr::statfs(session, exports, request)?.into(),
+        T::Treaddir(request) => readdir::readdir(session, exports, request, data_out)?.into(),
+        T::Treadlink(request) => dir::readlink(session, exports, request, &mut buffers.target)?.into(),
+        T::Tsymlink(request) => dir::symlink(session, request)?.into(),
+        T::Tmknod(request) => dir::mknod(session, request)?.into(),
+        T::Tmkdir(request) => dir::mkdir(session, request)?.into(),
+        T::Tlink(request) => dir::link(session, request)?.into(),
+        T::Trename(request) => dir::rename(session, request)?.into(),
+        T::Trenameat(request) => dir::renameat(session, request)?.into(),
+        T::Tunlinkat(request) => dir::unlinkat(session, request)?.into(),
+        T::Tlock(request) => lock::lock(session, request)?.into(),
+        T::Tgetlock(request) => lock::getlock(session, request)?.into(),
+        T::Txattrwalk(request) => xattr::xattrwalk(session, exports, request)?.into(),
+        T::Txattrcreate(request) => xattr::xattrcreate(session, request)?.into(),
+    })
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The main loop: drain the rings, poll for a while, arm them, look once more, halt.
+
+use alloc::boxed::Box;
+
+use skerry::ext4::Volume;
+use skerry::fs::FileSystem;
+use skerry::fs::synth::ControlTree;
+use skerry::mem::region::MappedRegion;
+use skerry::server::Exports;
+use skerry::service::{Connection, Drained, Fault, Scratch};
+
+use crate::clients::Clients;
+use crate::clock::Deadline;
+use crate::heap;
+use crate::interrupts::wake;
+use crate::ivshmem::Doorbell;
+use crate::pmem::Pmem;
+
+/// Requests that one ring gets served before the next ring's turn.
+const BUDGET: u32 = 32;
+
+/// How long the rings are polled after the last request, in microseconds: about what a halt and a wake-up cost.
+const POLL_MICROSECONDS: u64 = 50;
+
+/// The control ring, whose sessions may attach `ctl`.
+pub struct Control {
+    /// Ring and session.
+    pub connection: Connection,
+    /// Signals the harness or the bridge.
+    pub doorbell: Doorbell,
+}
+
+/// Everything that serves.
+pub struct Service {
+    volume: Volume<MappedRegion>,
+    /// Holds the device that the volume's memory belongs to.
+    _pmem: Pmem,
+    control: Control,
+    clients: Clients,
+    scratch: Box<Scratch>,
+}
+
+impl Service {
+    /// Joins the parts.
+    pub fn new(volume: Volume<MappedRegion>, pmem: Pmem, control: Control, clients: Clients) -> Self {
+        Self { volume, _pmem: pmem, control, clients, scratch: Box::default() }
+    }
+
+    /// Serves for ever.
+    pub fn run(mut self) -> ! {
+        loop {
+            self.serve_until_idle();
+            // Interrupts are let in during the halt only, so a kick between arming and the halt ends it at once.
+            if !self.arm() {
+                wake::halt();
+            }
+        }
+    }
+
+    /// Drains all rings in turn until none had a request for [`POLL_MICROSECONDS`].
+    fn serve_until_idle(&mut self) {
+        let mut deadline = Deadline::after(POLL_MICROSECONDS);
+        while !deadline.is_past() {
+            if self.drain() {
+                deadline = Deadline::after(POLL_MICROSECONDS);
+            } else {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Gives each ring its turn; says whether any request was served.
+    fn drain(&mut self) -> bool {
+        let Self { volume, control, clients, scratch, .. } = self;
+        let volume: &mut dyn FileSystem = volume;
+        let mut served = false;
+
+        let mut tree = ControlTree(clients);
+        let mut exports = Exports::new(&mut *volume).with_control(&mut tree);
+        let drained = control.connection.drain(&mut exports, scratch, &mut control.doorbell, BUDGET);
+        served |= report("the control ring", None, drained);
+
+        let mut exports = Exports::new(volume);
+        heap::without_allocations(|| {
+            for (number, slot) in clients.slots_mut() {
+                let mut notify = slot.notify();
+                let drained = slot.connection.drain(&mut exports, scratch, &mut notify, BUDGET);
+                served |= report("client", Some(number), drained);
+            }
+        });
+        served
+    }
+
+    /// Asks all drivers for kicks; says whether any request came meanwhile.
+    fn arm(&mut self) -> bool {
+        let mut came = armed("the control ring", None, self.control.connection.arm());
+        for (number, slot) in self.clients.slots_mut() {
+            came |= armed("client", Some(number), slot.connection.arm());
+        }
+        came
+    }
+}
+
+/// Whether requests were served; a fault is told once, because a ring that faulted is not looked at again.
+fn report(who: &str, number: Option<usize>, drained: Result<Drained, Fault>) -> bool {
+    match drained {
+        Ok(drained) => drained.requests > 0,
+        Err(fault) => tell(who, number, fault),
+    }
+}
+
+fn armed(who: &str, number: Option<usize>, armed: Result<bool, Fault>) -> bool {
+    armed.unwrap_or_else(|fault| tell(who, number, fault))
+}
+
+fn tell(who: &str, number: Option<usize>, fault: Fault) -> bool {
+    match number {
+        Some(number) => log::error!("{who} {number}: stopped: {fault}"),
+        None => log::error!("{who}: stopped: {fault}"),
+    }
+    false
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The bridge: a vhost-user backend that wires client VMs to the service VM.
+//!
+//! A client's QEMU connects to a socket and says where the client's memory and ring are. The bridge hands both to the service VM and
+//! goes back to sleep: from then on the client's kick is an interrupt of the service VM, and the service VM's doorbell is the client's
+//! interrupt.
+//!
+//! | file             | subject                                                        |
+//! |------------------|----------------------------------------------------------------|
+//! | `slot`           | a socket, and the threads that serve it                        |
+//! | `backend`        | vhost-user requests, one method each                           |
+//! | `device`         | a client's device: what is known of it, when its ring runs     |
+//! | `memory_table`   | a client's memory: checked, and described to the image         |
+//! | `plane`          | plugging and telling: QMP and the `ctl` export                 |
+
+mod backend;
+mod device;
+mod memory_table;
+mod plane;
+mod slot;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::qemu::{Exit, Transcript};
+use crate::service_vm::{self, ServiceVm};
+use plane::ControlPlane;
+use slot::Slot;
+
+/// The most clients at a time: one slot, and one PCIe root port of the service VM, for each.
+pub const SLOTS: usize = service_vm::PORTS as usize;
+
+/// The longest mount tag, in bytes.
+pub const LONGEST_TAG: usize = 254;
+
+/// One place that a client can attach to.
+#[derive(Debug, Clone)]
+pub struct Socket {
+    /// Where the vhost-user socket is made.
+    pub path: PathBuf,
+    /// The mount tag that a client sees: 1…[`LONGEST_TAG`] bytes.
+    pub tag: String,
+}
+
+/// What to serve, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The service VM.
+    pub service: service_vm::Options,
+    /// 1…[`SLOTS`] sockets.
+    pub sockets: Vec<Socket>,
+}
+
+/// A running bridge with its service VM. Dropping it ends both and removes the sockets.
+#[derive(Debug)]
+pub struct Bridge {
+    slots: Vec<Slot>,
+    vm: ServiceVm,
+}
+
+impl Bridge {
+    /// Starts the service VM, then listens on every socket. When it returns, clients may connect.
+    ///
+    /// Call it from a thread that lives as long as the bridge: the service VM is killed when that thread ends.
+    ///
+    /// # Errors
+    /// One clear message; nothing is left running then.
+    pub fn start(options: &Options) -> Result<Self> {
+        check(options)?;
+        let (mut vm, connections) = ServiceVm::start(&options.service)?;
+        let ctl = vm.connect(connections.requests)?;
+        let plane = ControlPlane::new(connections.qmp, connections.control, ctl)?;
+        let plane = Arc::new(Mutex::new(plane));
+        let mut bridge = Self { slots: Vec::new(), vm };
+        for (number, socket) in (0..).zip(&options.sockets) {
+            let slot = Slot::listen(number, &socket.path, &socket.tag, plane.clone())?;
+            bridge.slots.push(slot);
+            log::info!("clients of {:?} connect at {}", socket.tag, socket.path.display());
+        }
+        Ok(bridge)
+    }
+
+    /// How the service VM ended, if it has ended within `limit`. It should not end while the bridge lives: to the user that is an
+    /// error.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn wait_for(&mut self, limit: Duration) -> Result<Option<Exit>> {
+        self.vm.wait_for(limit)
+    }
+
+    /// What the service VM has written to its console.
+    #[must_use]
+    pub fn transcript(&self) -> &Transcript {
+        self.vm.transcript()
+    }
+
+    /// The process id of the service VM's QEMU.
+    #[must_use]
+    pub fn service_process(&self) -> u32 {
+        self.vm.process_id()
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        // First, so that nobody waits for an answer from it.
+        self.vm.kill();
+    }
+}
+
+/// What can be known to be wrong before anything is started.
+fn check(options: &Options) -> Result<()> {
+    let count = options.sockets.len();
+    if !(1..=SLOTS).contains(&count) {
+        bail!("{count} sockets; a service VM has 1 to {SLOTS}");
+    }
+    for socket in &options.sockets {
+        if !(1..=LONGEST_TAG).contains(&socket.tag.len()) {
+            bail!(
+                "the mount tag {:?} has {} bytes; it may have 1 to {LONGEST_TAG}",
+                socket.tag,
+                socket.tag.len()
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! A vhost-user front end: what a client's QEMU is to the bridge, without the client.
+//!
+//! It has memory of its own, one ring in it, and the two eventfds. Tests drive the server with it, through the same socket
+//! and the same messages that QEMU uses.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use vhost::vhost_user::message::{
+    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
+};
+use vhost::vhost_user::{Frontend, VhostUserFrontend};
+use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::event::Event;
+use crate::ring_driver::{Layout, Requests, Ring};
+use crate::shared_memory::SharedMemory;
+
+/// What the front end's client looks like.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Its memory, in bytes.
+    pub memory: u64,
+    /// Entries of its ring.
+    pub queue_size: u16,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// The longest message, in bytes.
+    pub longest: u32,
+    /// Virtio features to accept, of those that are offered.
+    pub features: u64,
+}
+
+impl Default for Options {
+    /// As Linux's driver has it: 128 entries, all features; messages of 128 KiB.
+    fn default() -> Self {
+        Self { memory: 16 << 20, queue_size: 128, in_flight: 16, longest: 128 << 10, features: u64::MAX }
+    }
+}
+
+/// A connection to the bridge.
+pub struct FrontEnd {
+    frontend: Frontend,
+    memory: Arc<SharedMemory>,
+    options: Options,
+    features: u64,
+}
+
+impl FrontEnd {
+    /// Connects to the bridge's socket at `path` and negotiates features.
+    ///
+    /// # Errors
+    /// If there is nobody, or something is refused.
+    pub fn connect(path: &Path, options: Options) -> Result<Self> {
+        let memory = Arc::new(SharedMemory::new("skerry-client", options.memory)?);
+        let mut frontend =
+            Frontend::connect(path, 1).with_context(|| format!("connecting to {}", path.display()))?;
+        frontend.set_owner()?;
+        let offered = frontend.get_features()?;
+        let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+        if offered & protocol == 0 {
+            bail!("the backend offers features {offered:#x}, without protocol features");
+        }
+        let features = offered & (options.features | protocol);
+        let wanted = VhostUserProtocolFeatures::CONFIG
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::MQ;
+        let offered = frontend.get_protocol_features()?;
+        frontend.set_protocol_features(wanted & offered)?;
+        // From here on every request is answered, so that an error comes back where it was made.
+        frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
+        frontend.set_features(features)?;
+        Ok(Self { frontend, memory, options, features })
+    }
+
+    /// The features that were negotiated, with vhost-user's own bit.
+    #[must_use]
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
+    /// The client's memory.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<SharedMemory> {
+        &self.memory
+    }
+
+    /// The first `length` bytes of the configuration space.
+    ///
+    /// # Errors
+    /// If there are fewer.
+    pub fn config(&mut self, length: u32) -> Result<Vec<u8>> {
+        let room = vec![0; length as usize];
+        let (_, bytes) = self.frontend.get_config(0, length, VhostUserConfigFlags::WRITABLE, &room)?;
+        Ok(bytes)
+    }
+
+    /// Tells of the memory, in two adjacent regions, as guest-physical addresses from 0 on.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn share_memory(&mut self) -> Result<()> {
+        let half = self.options.memory / 2;
+        let region = |offset: u64| VhostUserMemoryRegionInfo {
+            guest_phys_addr: offset,
+            memory_size: half,
+            userspace_addr: self.memory.address() + offset,
+            mmap_offset: offset,
+            mmap_handle: self.memory.file().as_raw_fd(),
+        };
+        self.frontend.set_mem_table(&[region(0), region(half)])?;
+        Ok(())
+    }
+
+    /// Makes a fresh ring and has the backend serve it.
+    ///
+    /// # Errors
+    /// If something is refused.
+    pub fn start(&mut self) -> Result<Requests> {
+        self.share_memory()?;
+        let Options { queue_size, in_flight, longest, .. } = self.options;
+        let (layout, end) = Layout::packed_at(4096, queue_size);
+        let ring = Ring::new(self.memory.clone(), layout, self.features);
+        let (kick, call) = (Event::new()?, Event::new()?);
+        let address = |offset: u64| self.memory.address() + offset;
+        self.frontend.set_vring_num(0, queue_size)?;
+        self.frontend.set_vring_base(0, 0)?;
+        let config = VringConfigData {
+            queue_max_size: queue_size,
+            queue_size,
+            flags: 0,
+            desc_table_addr: address(layout.desc),
+            used_ring_addr: address(layout.used),
+            avail_ring_addr: address(layout.avail),
+            log_addr: None,
+        };
+        self.frontend.set_vring_addr(0, &config)?;
+        self.frontend.set_vring_call(0, &borrowed(&call)?)?;
+        self.frontend.set_vring_kick(0, &borrowed(&kick)?)?;
+        self.frontend.set_vring_enable(0, true)?;
+        Ok(Requests::new(ring, self.memory.clone(), end, in_flight, longest, kick, call))
+    }
+
+    /// Gives the backend another eventfd to signal, as QEMU does when a guest masks an interrupt.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn change_call(&mut self, call: &Event) -> Result<()> {
+        self.frontend.set_vring_call(0, &borrowed(call)?)?;
+        Ok(())
+    }
+
+    /// Switches the ring off or on.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn set_enabled(&mut self, enabled: bool) -> Result<()> {
+        self.frontend.set_vring_enable(0, enabled)?;
+        Ok(())
+    }
+
+    /// Stops the ring. Returns the next available entry that the backend would have taken.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn stop(&mut self) -> Result<u32> {
+        Ok(self.frontend.get_vring_base(0)?)
+    }
+}
+
+/// The same eventfd in the `vhost` crate's type.
+fn borrowed(event: &Event) -> Result<EventFd> {
+    let copy: OwnedFd = event.as_fd().try_clone_to_owned()?;
+    // SAFETY: the descriptor was just duplicated and is owned by nobody else; it is an eventfd, as the type wants.
+    Ok(unsafe { EventFd::from_raw_fd(copy.into_raw_fd()) })
+}

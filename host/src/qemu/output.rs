@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What a VM writes: each line goes to the log under the VM's name, and the latest ones are kept.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many lines are kept.
+const KEPT: usize = 1000;
+
+/// The latest lines of a VM's console and of QEMU's own messages.
+#[derive(Debug, Clone, Default)]
+pub struct Transcript {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    lines: Mutex<VecDeque<String>>,
+    grown: Condvar,
+}
+
+impl Transcript {
+    /// Reads `stream` to its end in a thread of its own.
+    pub(super) fn follow(&self, name: &str, stream: impl Read + Send + 'static) {
+        let transcript = self.clone();
+        let name = name.to_owned();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                let text = printable(&line);
+                line.clear();
+                if !text.is_empty() {
+                    log::info!(target: "vm", "{name}: {text}");
+                    transcript.append(text);
+                }
+            }
+        });
+    }
+
+    fn append(&self, line: String) {
+        let mut lines = self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == KEPT {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+        self.shared.grown.notify_all();
+    }
+
+    /// The first kept line that contains `pattern`; waits for it for at most `limit`.
+    #[must_use]
+    pub fn wait_for(&self, pattern: &str, limit: Duration) -> Option<String> {
+        let end = Instant::now() + limit;
+        let mut lines = self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(line) = lines.iter().find(|line| line.contains(pattern)) {
+                return Some(line.clone());
+            }
+            let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            lines = self.shared.grown.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The last `count` lines, oldest first.
+    #[must_use]
+    pub fn last(&self, count: usize) -> Vec<String> {
+        let lines = self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect()
+    }
+}
+
+/// A console line as text: without its end, without terminal control sequences.
+fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut plain = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        if character == '\u{1b}' {
+            // A control sequence: ESC [ parameters, up to a letter; or ESC and one character.
+            if characters.next() == Some('[') {
+                let _ = characters.find(|c| ('@'..='~').contains(c));
+            }
+        } else if !character.is_control() || character == '\t' {
+            plain.push(character);
+        }
+    }
+    plain.truncate(plain.trim_end().len());
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_sequences_do_not_reach_the_log() {
+        assert_eq!(printable(b"\x1bc\x1b[?7l\x1b[2JSeaBIOS (version 1)\r\n"), "SeaBIOS (version 1)");
+        assert_eq!(printable(b"a\tb \x07\xff\n"), "a\tb \u{fffd}");
+        assert_eq!(printable(b"\r\n"), "");
+    }
+
+    #[test]
+    fn only_the_latest_lines_are_kept() {
+        let transcript = Transcript::default();
+        for number in 0..=KEPT {
+            transcript.append(format!("line {number}."));
+        }
+        assert!(transcript.wait_for("line 0.", Duration::ZERO).is_none());
+        assert!(transcript.wait_for("line 1.", Duration::ZERO).is_some());
+        assert_eq!(transcript.last(1), [format!("line {KEPT}.")]);
+    }
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The service VM: QEMU with the image, the volume as persistent memory, the control ring, and a root port for each client.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::client::{Client, RingTransport};
+use crate::control_ring::{self, ControlRing};
+use crate::ivshmem;
+use crate::qemu::{self, Accelerator, Exit, Process, Transcript};
+use crate::qmp::Qmp;
+use crate::ring_driver::Requests;
+use crate::volume::Volume;
+
+/// Clients' root ports: one for each slot.
+pub const PORTS: u8 = 8;
+
+/// The first root port's device number on bus 0; the others follow.
+pub const FIRST_PORT: u8 = 8;
+
+/// Device memory is placed on boundaries of this size, which the address space must have room for.
+const DEVICE_MEMORY_ALIGNMENT: u64 = 1 << 30;
+
+/// How long a QEMU that stopped answering may take to end.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+
+/// What a service VM is made of.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The image; [`default_image`] is what `cargo build -p skerry-boot --release` makes.
+    pub image: PathBuf,
+    /// The volume: a regular file that holds an ext4 file system.
+    pub volume: PathBuf,
+    /// RAM of the VM, in MiB.
+    pub memory: u32,
+    /// The image's log level: `error`, `warn`, `info`, `debug` or `trace`.
+    pub log_level: String,
+}
+
+/// Where cargo leaves the image.
+///
+/// # Errors
+/// If there is none; the message says what to run.
+pub fn default_image() -> Result<PathBuf> {
+    let path = qemu::source_root().join("target/x86_64-unknown-linux-gnu/release/skerry-image");
+    let plain = qemu::source_root().join("target/release/skerry-image");
+    [path, plain.clone()].into_iter().find(|path| path.is_file()).with_context(|| {
+        format!("no image at {}; run `cargo build -p skerry-boot --release`", plain.display())
+    })
+}
+
+/// A running service VM. Dropping it kills it.
+#[derive(Debug)]
+pub struct ServiceVm {
+    process: Process,
+    _volume: Volume,
+}
+
+/// The host's connections to a service VM.
+#[derive(Debug)]
+pub struct Connections {
+    /// QEMU's machine protocol.
+    pub qmp: Qmp,
+    /// The server of the control ring's device. It stays plugged, so clients' kicks are vectors of it.
+    pub control: ivshmem::Server,
+    /// The control ring.
+    pub requests: Requests,
+}
+
+impl ServiceVm {
+    /// Starts the VM. It boots on its own; [`ServiceVm::connect`] waits for it.
+    ///
+    /// Call it from a thread that lives as long as the VM: the VM is killed when that thread ends.
+    ///
+    /// # Errors
+    /// One clear message: no image, a volume that is missing, odd-sized or in use, no QEMU, a VM that ends at once.
+    pub fn start(options: &Options) -> Result<(Self, Connections)> {
+        let accelerator = Accelerator::choose()?;
+        if !options.image.is_file() {
+            bail!("no image at {}; run `cargo build -p skerry-boot --release`", options.image.display());
+        }
+        let volume = Volume::open(&options.volume)?;
+        let mut command = qemu::Command::new("service")?;
+        let ControlRing { device: control, mut requests, socket } = ControlRing::new()?;
+        let (ours, theirs) = UnixStream::pair().context("a socket pair for QMP")?;
+        let control_fd = command.pass(socket);
+        let qmp_fd = command.pass(OwnedFd::from(theirs));
+        command.args(machine(options, accelerator, volume.size()));
+        command.args(["-object", &volume_backend(&volume)]);
+        command.args(["-device", "virtio-pmem-pci,id=volume0,memdev=volume,addr=0x3"]);
+        command.args(["-chardev", &format!("socket,id=control,fd={control_fd}")]);
+        let vectors = ivshmem::MAX_VECTORS;
+        let device = format!("ivshmem-doorbell,id=control0,chardev=control,vectors={vectors},addr=0x4");
+        command.args(["-device", &device]);
+        for port in 0..PORTS {
+            command.args(["-device", &root_port(port)]);
+        }
+        command.args(["-chardev", &format!("socket,id=qmp,fd={qmp_fd}"), "-qmp", "chardev:qmp"]);
+        let mut process = command.spawn_logged()?;
+        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).context("QEMU's process id")?;
+        requests.watch(pidfd_open(pid, PidfdFlags::empty()).context("watching QEMU")?);
+        let qmp = Qmp::new(ours).map_err(|error| ended_or(&mut process, error.into()))?;
+        Ok((Self { process, _volume: volume }, Connections { qmp, control, requests }))
+    }
+
+    /// Waits until the image answers over its control ring, and starts a 9P session there.
+    ///
+    /// # Errors
+    /// If the image ends instead, or does not answer.
+    pub fn connect(&mut self, requests: Requests) -> Result<Client<RingTransport>> {
+        control_ring::connect(requests).map_err(|error| ended_or(&mut self.process, error))
+    }
+
+    /// The process id of its QEMU.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// How it ended, if it has ended within `limit`.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn wait_for(&mut self, limit: Duration) -> Result<Option<Exit>> {
+        self.process.wait_for(limit)
+    }
+
+    /// What it has written to its console.
+    #[must_use]
+    pub fn transcript(&self) -> &Transcript {
+        self.process.transcript()
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+}
+
+/// The machine itself.
+fn machine(options: &Options, accelerator: Accelerator, volume: u64) -> Vec<String> {
+    let ram = u64::from(options.memory) << 20;
+    // Room for the volume on a boundary, wherever the RAM ends.
+    let most = ram.next_multiple_of(DEVICE_MEMORY_ALIGNMENT)
+        + volume.next_multiple_of(DEVICE_MEMORY_ALIGNMENT)
+        + DEVICE_MEMORY_ALIGNMENT;
+    let words = [
+        "-nodefaults",
+        "-no-user-config",
+        "-display none",
+        "-no-reboot",
+        &format!("-machine q35,accel={}", accelerator.name()),
+        &format!("-cpu {}", accelerator.processor()),
+        "-smp 1",
+        &format!("-m {}M,maxmem={}M", options.memory, most >> 20),
+        // Native hotplug: the image powers slots on and off itself, without ACPI.
+        "-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+        "-device isa-debug-exit,iobase=0xf4,iosize=0x04",
+        "-chardev stdio,id=console,signal=off",
+        "-serial chardev:console",
+    ];
+    let mut arguments: Vec<String> =
+        words.iter().flat_map(|word| word.split(' ')).map(str::to_owned).collect();
+    arguments.extend(["-kernel".to_owned(), options.image.display().to_string()]);
+    arguments.extend(["-append".to_owned(), format!("log={}", options.log_level)]);
+    arguments
+}
+
+/// The volume's memory. In a QEMU option a comma is written twice.
+fn volume_backend(volume: &Volume) -> String {
+    let path = volume.path().display().to_string().replace(',', ",,");
+    format!("memory-backend-file,id=volume,mem-path={path},share=on,size={}", volume.size())
+}
+
+/// The root port of slot `port`, with room for the largest client.
+fn root_port(port: u8) -> String {
+    let reserve = ivshmem::MAX_SIZE >> 30;
+    let (device, number) = (FIRST_PORT + port, port + 1);
+    format!(
+        "pcie-root-port,id=port{port},bus=pcie.0,addr={device:#x},chassis={number},slot={number},pref64-reserve={reserve}G"
+    )
+}
+
+/// If the VM has ended, or is about to: that, with its last words. Else `error`.
+fn ended_or(process: &mut Process, error: anyhow::Error) -> anyhow::Error {
+    match process.wait_for(LAST_BREATH) {
+        Ok(Some(exit)) => {
+            let words = process.transcript().last(3).join("\n  ");
+            anyhow::anyhow!("the service VM did not start: {exit}\n  {words}")
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Tgetattr, Tsetattr, Tstatfs.
+
+use super::exports::Exports;
+use super::qid::qid;
+use super::session::Session;
+use crate::fs::{Errno, Timestamp};
+use crate::wire::{GetattrMask, Rgetattr, Rsetattr, Rstatfs, Tgetattr, Time, Tsetattr, Tstatfs};
+
+/// Tgetattr. All that the backend knows is answered, whatever was asked for: `valid` says what that is, and
+/// what is not valid is 0.
+///
+/// # Errors
+/// EBADF for a `fid` that stands for no file; what
+/// [`FileSystem::attributes`](crate::fs::FileSystem::attributes) says.
+pub(super) fn getattr(
+    session: &Session,
+    exports: &Exports<'_>,
+    request: Tgetattr,
+) -> Result<Rgetattr, Errno> {
+    let handle = session.file(request.fid)?;
+    let attributes = exports.get(handle.export)?.attributes(handle.node)?;
+    let known = |there: bool, field| if there { field } else { GetattrMask::empty() };
+    let valid = GetattrMask::BASIC
+        | known(attributes.created.is_some(), GetattrMask::BTIME)
+        | known(attributes.generation.is_some(), GetattrMask::GEN)
+        | known(attributes.data_version.is_some(), GetattrMask::DATA_VERSION);
+    Ok(Rgetattr {
+        valid,
+        qid: qid(handle.node, &attributes),
+        mode: attributes.mode,
+        uid: attributes.uid,
+        gid: attributes.gid,
+        nlink: attributes.links,
+        rdev: attributes.device,
+        size: attributes.size,
+        blksize: attributes.block_size,
+        blocks: attributes.blocks,
+        atime: time(attributes.accessed),
+        mtime: time(attributes.modified),
+        ctime: time(attributes.changed),
+        btime: attributes.created.map(time).unwrap_or_default(),
+        generation: attributes.generation.unwrap_or(0),
+        data_version: attributes.data_version.unwrap_or(0),
+    })
+}
+
+fn time(timestamp: Timestamp) -> Time {
+    Time { sec: timestamp.seconds, nsec: u64::from(timestamp.nanoseconds) }
+}
+
+/// Tsetattr.
+///
+/// # Errors
+/// EBADF; EROFS.
+pub(super) fn setattr(session: &Session, request: Tsetattr) -> Result<Rsetattr, Errno> {
+    session.file(request.fid)?;
+    Err(Errno::EROFS)
+}
+
+/// Tstatfs.
+///
+/// # Errors
+/// EBADF for a `fid` that stands for no file; what [`FileSystem::status`](crate::fs::FileSystem::status) says.
+pub(super) fn statfs(session: &Session, exports: &Exports<'_>, request: Tstatfs) -> Result<Rstatfs, Errno> {
+    let handle = session.file(request.fid)?;
+    let status = exports.get(handle.export)?.status()?;
+    Ok(Rstatfs {
+        kind: status.kind,
+        bsize: status.block_size,
+        blocks: status.blocks,
+        bfree: status.blocks_free,
+        bavail: status.blocks_available,
+        files: status.files,
+        ffree: status.files_free,
+        fsid: status.identifier,
+        namelen: status.name_length,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::client::{Client, FILE};
+    use crate::wire::{Fid, QidKind, Rmessage, SetattrMask};
+
+    #[test]
+    fn all_attributes_are_answered_and_valid_says_which() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        let attributes = client.getattr(1).unwrap();
+        assert_eq!(attributes.valid, GetattrMask::ALL);
+        assert_eq!((attributes.qid.kind, attributes.qid.path), (QidKind::empty(), FILE.0));
+        assert_eq!((attributes.mode, attributes.uid, attributes.gid), (0o100_640, 1001, 1002));
+        assert_eq!((attributes.nlink, attributes.rdev, attributes.size), (1, 0, 54));
+        assert_eq!((attributes.blksize, attributes.blocks), (4096, 1));
+        assert_eq!(attributes.atime, Time { sec: 1, nsec: 11 });
+        assert_eq!(attributes.mtime, Time { sec: -2, nsec: 12 });
+        assert_eq!(attributes.ctime, Time { sec: 3, nsec: 13 });
+        assert_eq!(attributes.btime, Time { sec: 1_500_000_000, nsec: 5 });
+        assert_eq!((attributes.generation, attributes.data_version), (77, 9));
+    }
+
+    #[test]
+    fn what_the_backend_does_not_know_is_zero_and_not_valid() {
+        let mut client = Client::attached();
+        let inode = client.tree.inode(FILE);
+        (inode.created, inode.generation, inode.data_version) = (None, None, None);
+        client.walk(0, 1, &[b"file"]).unwrap();
+        let attributes = client.getattr(1).unwrap();
+        assert_eq!(attributes.valid, GetattrMask::BASIC);
+        assert_eq!(attributes.btime, Time::default());
+        assert_eq!((attributes.generation, attributes.data_version), (0, 0));
+    }
+
+    #[test]
+    fn the_qid_changes_with_the_file_and_is_zero_where_there_is_no_data_version() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        let mut version = || client.getattr(1).unwrap().qid.version;
+        let first = version();
+        assert_ne!(first, 0);
+        assert_eq!(version(), first);
+        client.tree.inode(FILE).data_version = Some(10);
+        let second = client.getattr(1).unwrap().qid.version;
+        assert_ne!(second, first);
+        client.tree.inode(FILE).content.push(b'!');
+        assert_ne!(client.getattr(1).unwrap().qid.version, second);
+        client.tree.inode(FILE).data_version = None;
+        assert_eq!(client.getattr(1).unwrap().qid.version, 0);
+    }
+
+    #[test]
+    fn an_open_fid_has_attributes_and_an_unknown_one_has_none() {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"file"]);
+        assert_eq!(client.node(1), Ok(FILE));
+        assert_eq!(client.node(2), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn no_attribute_is_changed() {
+        let mut client = Client::attached();
+        let time = Time::default();
+        let (valid, mode, uid, gid, size) = (SetattrMask::SIZE, 0, 0, 0, 0);
+        let request = |fid| Tsetattr { fid: Fid(fid), valid, mode, uid, gid, size, atime: time, mtime: time };
+        assert_eq!(client.call(request(0)), Err(Errno::EROFS));
+        assert_eq!(client.call(request(9)), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn the_state_of_the_file_system_is_the_backends() {
+        let mut client = Client::attached();
+        let status = client.call_with_data(Tstatfs { fid: Fid(0) }, b"", |reply, _| match reply {
+            Rmessage::Rstatfs(status) => Some(status),
+            _ => None,
+        });
+        let expected = Rstatfs {
+            kind: 0xef53,
+            bsize: 1024,
+            blocks: 100,
+            bfree: 50,
+            bavail: 45,
+            files: 30,
+            ffree: 20,
+            fsid: 0x0123_4567_89ab_cdef,
+            namelen: 255,
+        };
+        assert_eq!(status, Ok(expected));
+        assert_eq!(client.call(Tstatfs { fid: Fid(9) }), Err(Errno::EBADF));
+    }
+}

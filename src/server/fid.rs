@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The fid table of a session: which file each of the client's handles stands for.
+//!
+//! A fid is any 32-bit number that the client likes, so the table is a hash table, with chains. All its memory
+//! is allocated once: for each fid the number itself (4 bytes), what it stands for (24) and the next of its
+//! chain (2), and twice as many chain heads (2 bytes each): 34 bytes a fid where the capacity is a power of
+//! two.
+//!
+//! A hostile client can compute fids that collide. It gains nothing: a chain is never longer than
+//! [`MAX_CHAIN`], and an insertion that would make it so is refused as if the table were full. Fids that Linux
+//! counts up from 0 never come near that bound, and neither do random ones.
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use super::exports::ExportId;
+use crate::fs::{Errno, FileKind, Node};
+use crate::wire::{Access, Fid};
+
+/// Most fids that a table can be made for: positions have 16 bits, and one value of them means "none".
+pub const MAX_FIDS: usize = 65_535;
+
+/// Most fids that share a chain, and so the most that any operation looks at.
+pub const MAX_CHAIN: usize = 32;
+
+/// No position: the end of a chain.
+const NONE: u16 = u16::MAX;
+
+/// What a fid is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FidState {
+    /// It names a file: walk from it, open it, ask for attributes.
+    Path,
+    /// It is open (Tlopen).
+    Open(Access),
+    /// It reads the names of its file's extended attributes.
+    AttributeNames,
+    /// It reads the extended attribute whose name is at this place of the session's
+    /// [names](super::xattr::AttributeNames).
+    Attribute(u8),
+}
+
+/// What a fid stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handle {
+    /// The file.
+    pub node: Node,
+    /// The directory that it was attached at, directly or through the fids that it was walked from; `..` stops
+    /// there.
+    pub root: Node,
+    /// The user that attached (`n_uname` of Tattach).
+    pub uid: u32,
+    /// The export that `node` and `root` belong to.
+    pub export: ExportId,
+    /// The kind of `node`, which never changes in the life of a file.
+    pub kind: FileKind,
+    /// What it is good for.
+    pub state: FidState,
+}
+
+// The arithmetic of `SessionLimits::max_fids` counts on it.
+const _: () = assert!(size_of::<Handle>() == 24);
+
+/// The fids of one session.
+pub struct FidTable {
+    /// The fid at each position that is in use.
+    fids: Box<[Fid]>,
+    /// What it stands for.
+    handles: Box<[Handle]>,
+    /// The next position of the same chain, or of the chain of freed positions.
+    next: Box<[u16]>,
+    /// The first position of each chain. The length is a power of two.
+    heads: Box<[u16]>,
+    /// The first of the positions that were in use and are not.
+    freed: u16,
+    /// The first of the positions that were never in use since the table was last empty; all behind it are like
+    /// it.
+    fresh: u16,
+    count: usize,
+}
+
+impl FidTable {
+    /// Allocates a table for `capacity` fids, at least 1 and at most [`MAX_FIDS`] (other values are brought
+    /// into that range).
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.clamp(1, MAX_FIDS);
+        let unused = Handle {
+            node: Node(0),
+            root: Node(0),
+            uid: 0,
+            export: ExportId::Volume,
+            kind: FileKind::Directory,
+            state: FidState::Path,
+        };
+        Self {
+            fids: vec![Fid::NOFID; capacity].into_boxed_slice(),
+            handles: vec![unused; capacity].into_boxed_slice(),
+            next: vec![NONE; capacity].into_boxed_slice(),
+            heads: vec![NONE; (2 * capacity).next_power_of_two()].into_boxed_slice(),
+            freed: NONE,
+            fresh: 0,
+            count: 0,
+        }
+    }
+
+    /// Number of fids in use.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether no fid is in use.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// What `fid` stands for.
+    ///
+    /// # Errors
+    /// EBADF if it is not in use.
+    pub fn get(&self, fid: Fid) -> Result<Handle, Errno> {
+        self.find(fid)
+            .and_then(|position| self.handles.get(usize::from(position)))
+            .copied()
+            .ok_or(Errno::EBADF)
+    }
+
+    /// Checks that `fid` may be given to [`insert`](Self::insert) next.
+    ///
+    /// # Errors
+    /// As `insert`.
+    pub fn check_insert(&self, fid: Fid) -> Result<(), Errno> {
+        if fid == Fid::NOFID {
+            return Err(Errno::EBADF);
+        }
+        let mut length = 0;
+        for position in self.chain(fid) {
+            if self.fids.get(usize::from(position)) == Some(&fid) {
+                return Err(Errno::EBADF);
+            }
+            length += 1;
+        }
+        if self.count >= self.handles.len() || length >= MAX_CHAIN { Err(Errno::EMFILE) } else { Ok(()) }
+    }
+
+    /// Takes `fid` into use.
+    ///
+    /// # Errors
+    /// EBADF if it is in use already, or [`Fid::NOFID`]; EMFILE if the table, or its chain, is full.
+    pub fn insert(&mut self, fid: Fid, handle: Handle) -> Result<(), Errno> {
+        self.check_insert(fid)?;
+        let position = if self.freed == NONE { self.fresh } else { self.freed };
+        let at = usize::from(position);
+        let bucket = self.bucket(fid);
+        let (Some(own_fid), Some(own_handle), Some(own_next), Some(head)) = (
+            self.fids.get_mut(at),
+            self.handles.get_mut(at),
+            self.next.get_mut(at),
+            self.heads.get_mut(bucket),
+        ) else {
+            return Err(Errno::EMFILE);
+        };
+        if self.freed == NONE {
+            self.fresh += 1;
+        } else {
+            self.freed = *own_next;
+        }
+        *own_fid = fid;
+        *own_handle = handle;
+        *own_next = *head;
+        *head = position;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Lets `fid`, which is in use, stand for something else.
+    ///
+    /// # Errors
+    /// EBADF if it is not in use.
+    pub fn replace(&mut self, fid: Fid, handle: Handle) -> Result<(), Errno> {
+        let position = self.find(fid).ok_or(Errno::EBADF)?;
+        *self.handles.get_mut(usize::from(position)).ok_or(Errno::EBADF)? = handle;
+        Ok(())
+    }
+
+    /// Ends the use of `fid`; returns what it stood for.
+    ///
+    /// # Errors
+    /// EBADF if it is not in use.
+    pub fn remove(&mut self, fid: Fid) -> Result<Handle, Errno> {
+        let position = self.find(fid).ok_or(Errno::EBADF)?;
+        let removed = *self.handles.get(usize::from(position)).ok_or(Errno::EBADF)?;
+        let previous = self.chain(fid).take_while(|other| *other != position).last();
+        let bucket = self.bucket(fid);
+        let after =
+            core::mem::replace(self.next.get_mut(usize::from(position)).ok_or(Errno::EBADF)?, self.freed);
+        let link = match previous {
+            Some(previous) => self.next.get_mut(usize::from(previous)),
+            None => self.heads.get_mut(bucket),
+        };
+        *link.ok_or(Errno::EBADF)? = after;
+        self.freed = position;
+        self.count -= 1;
+        Ok(removed)
+    }
+
+    /// Ends the use of all fids.
+    pub fn clear(&mut self) {
+        self.heads.fill(NONE);
+        self.freed = NONE;
+        self.fresh = 0;
+        self.count = 0;
+    }
+
+    /// The chain that `fid` belongs to.
+    fn bucket(&self, fid: Fid) -> usize {
+        // Multiplicative hashing: an odd constant near 2^32 / φ spreads consecutive numbers evenly over the top bits.
+        let spread = fid.0.wrapping_mul(0x9e37_79b9);
+        // There are 2 … 131,072 heads, so 1 … 17 bits of the product are kept.
+        let bits = self.heads.len().trailing_zeros();
+        (spread >> (u32::BITS - bits)) as usize
+    }
+
+    /// The positions of the chain that `fid` belongs to.
+    fn chain(&self, fid: Fid) -> impl Iterator<Item = u16> {
+        let mut position = self.heads.get(self.bucket(fid)).copied().unwrap_or(NONE);
+        core::iter::from_fn(move || {
+            // The value NONE is never a position: there are at most 65,535.
+            let current = position;
+            position = self.next.get(usize::from(current)).copied().unwrap_or(NONE);
+            (current != NONE).then_some(current)
+        })
+    }
+
+    fn find(&self, fid: Fid) -> Option<u16> {
+        self.chain(fid).find(|position| self.fids.get(usize::from(*position)) == Some(&fid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use std::vec::Vec;
+
+    fn handle(node: u64) -> Handle {
+        Handle {
+            node: Node(node),
+            root: Node(2),
+            uid: 1000,
+            export: ExportId::Volume,
+            kind: FileKind::Regular,
+            state: FidState::Path,
+        }
+    }
+
+    #[test]
+    fn a_fid_is_found_until_it_is_removed() {
+        let mut table = FidTable::new(4);
+        table.insert(Fid(7), handle(70)).unwrap();
+        assert_eq!(table.get(Fid(7)), Ok(handle(70)));
+        table.replace(Fid(7), handle(71)).unwrap();
+        assert_eq!(table.remove(Fid(7)), Ok(handle(71)));
+        assert_eq!(table.get(Fid(7)), Err(Errno::EBADF));
+        assert_eq!(table.remove(Fid(7)), Err(Errno::EBADF));
+        assert_eq!(table.replace(Fid(7), handle(1)), Err(Errno::EBADF));
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_fid_in_use_and_the_reserved_fid_cannot_be_inserted() {
+        let mut table = FidTable::new(4);
+        table.insert(Fid(0), handle(1)).unwrap();
+        assert_eq!(table.insert(Fid(0), handle(2)), Err(Errno::EBADF));
+        assert_eq!(table.insert(Fid::NOFID, handle(2)), Err(Errno::EBADF));
+        assert_eq!(table.get(Fid::NOFID), Err(Errno::EBADF));
+        assert_eq!(table.get(Fid(0)), Ok(handle(1)));
+    }
+
+    #[test]
+    fn a_full_table_takes_one_more_fid_after_one_was_removed() {
+        for capacity in [1, 3, 1000, MAX_FIDS] {
+            let mut table = FidTable::new(capacity);
+            for number in 0..capacity {
+                table.insert(Fid(u32::try_from(number).unwrap()), handle(number as u64)).unwrap();
+            }
+            assert_eq!(table.insert(Fid(1 << 20), handle(0)), Err(Errno::EMFILE));
+            table.remove(Fid(0)).unwrap();
+            table.insert(Fid(1 << 20), handle(0)).unwrap();
+            assert_eq!(table.len(), capacity);
+        }
+    }
+
+    #[test]
+    fn a_cleared_table_is_empty_and_takes_its_capacity_again() {
+        let mut table = FidTable::new(100);
+        for round in 0..3 {
+            for number in 0..100 {
+                table.insert(Fid(number * 17 + round), handle(5)).unwrap();
+            }
+            table.remove(Fid(17 + round)).unwrap();
+            table.clear();
+            assert!(table.is_empty());
+            assert_eq!(table.get(Fid(round)), Err(Errno::EBADF));
+        }
+    }
+
+    #[test]
+    fn fids_that_are_made_to_collide_are_refused_before_they_cost_much() {
+        let mut table = FidTable::new(1 << 12);
+        let bucket = table.bucket(Fid(1));
+        let colliding: Vec<Fid> =
+            (1..u32::MAX).map(Fid).filter(|fid| table.bucket(*fid) == bucket).take(100).collect();
+        for (inserted, fid) in colliding.iter().enumerate() {
+            let expected = if inserted < MAX_CHAIN { Ok(()) } else { Err(Errno::EMFILE) };
+            assert_eq!(table.insert(*fid, handle(3)), expected);
+        }
+        assert_eq!(table.chain(Fid(1)).count(), MAX_CHAIN);
+    }
+
+    #[test]
+    fn neither_consecutive_nor_scattered_fids_fill_a_chain() {
+        let mut table = FidTable::new(32_768);
+        let scattered =
+            |count: u32| count.wrapping_mul(0x85eb_ca6b).rotate_left(13).wrapping_mul(0xc2b2_ae35);
+        for numbers in [
+            &(|count| count) as &dyn Fn(u32) -> u32,
+            &|count| count << 12,
+            &|count| count * 4096 + 7,
+            &scattered,
+        ] {
+            table.clear();
+            let longest = (0..32_768)
+                .map(|count| {
+                    table.insert(Fid(numbers(count)), handle(1)).unwrap();
+                    table.chain(Fid(numbers(count))).count()
+                })
+                .max();
+            assert!(longest < Some(MAX_CHAIN / 2), "{longest:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_random_use_agrees_with_a_map() {
+        let mut table = FidTable::new(200);
+        let mut model: HashMap<Fid, Handle> = HashMap::new();
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        for step in 0..200_000_u64 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let fid = Fid(u32::try_from(state % 400).unwrap() * 0x00a0_0101);
+            if state & (1 << 40) == 0 {
+                let expected = if model.contains_key(&fid) {
+                    Err(Errno::EBADF)
+                } else if model.len() == 200 {
+                    Err(Errno::EMFILE)
+                } else {
+                    model.insert(fid, handle(step));
+                    Ok(())
+                };
+                assert_eq!(table.insert(fid, handle(step)), expected);
+            } else {
+                assert_eq!(table.remove(fid), model.remove(&fid).ok_or(Errno::EBADF));
+            }
+            assert_eq!(table.len(), model.len());
+        }
+        for (fid, handle) in &model {
+            assert_eq!(table.get(*fid), Ok(*handle));
+        }
+    }
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Tread, Twrite, Tfsync, Tclunk: the life of an open file, and of an attribute that is read.
+
+use super::exports::Exports;
+use super::fid::FidState;
+use super::session::Session;
+use crate::fs::{Errno, FileKind};
+use crate::mem::scatter::{ScatterReader, ScatterWriter};
+use crate::mem::window::Window;
+use crate::wire::{Access, Rclunk, Rfsync, Rread, Rwrite, Tclunk, Tfsync, Tread, Twrite};
+
+/// The last offset that a file can have (`loff_t` has a sign).
+const MAX_OFFSET: u64 = i64::MAX as u64;
+
+/// Tread: the backend puts the data straight into the client's buffers. Answers with fewer bytes than asked for
+/// at the end of the file, and where `msize` or the room for the reply is smaller.
+///
+/// # Errors
+/// EBADF for a `fid` that is not open for reading and reads no attribute; EISDIR; EINVAL for an `offset` of 2⁶³
+/// or more; what [`FileSystem::read`](crate::fs::FileSystem::read) says.
+pub(super) fn read(
+    session: &Session,
+    exports: &Exports<'_>,
+    request: Tread,
+    data: &mut ScatterWriter<'_>,
+) -> Result<Rread, Errno> {
+    let handle = session.fids.get(request.fid)?;
+    let backend = exports.get(handle.export)?;
+    let offset = request.offset;
+    let before_end = MAX_OFFSET.checked_sub(offset).ok_or(Errno::EINVAL)?;
+    let count = request.count.min(session.data_limit(data));
+    let count = count.min(u32::try_from(before_end).unwrap_or(u32::MAX));
+    match handle.state {
+        FidState::Open(Access::Read | Access::ReadWrite) if handle.kind == FileKind::Directory => {
+            return Err(Errno::EISDIR);
+        }
+        FidState::Open(Access::Read | Access::ReadWrite) => {
+            let count = backend.read(handle.node, offset, count, data)?;
+            // A count without its bytes would show the client what its buffers held before.
+            if count != data.written() {
+                return Err(Errno::EIO);
+            }
+        }
+        FidState::AttributeNames => {
+            let mut window = Window::new(data, offset, count as usize);
+            backend.list_attributes(handle.node, &mut window)?;
+        }
+        FidState::Attribute(slot) => {
+            let name = session.attribute_names.get(slot).ok_or(Errno::EBADF)?;
+            let mut window = Window::new(data, offset, count as usize);
+            backend.read_attribute(handle.node, name, &mut window)?;
+        }
+        FidState::Path | FidState::Open(Access::Write | Access::Neither) => return Err(Errno::EBADF),
+    }
+    Ok(Rread { count: data.written() })
+}
+
+/// Twrite: the backend takes the data straight out of the client's buffers.
+///
+/// # Errors
+/// EBADF for a `fid` that stands for no file, or is not open for writing; EROFS for a file that cannot be;
+/// EFBIG for an `offset` with which the data would reach beyond 2⁶³ − 1; what
+/// [`FileSystem::write`](crate::fs::FileSystem::write) says.
+pub(super) fn write(
+    session: &mut Session,
+    exports: &mut Exports<'_>,
+    request: Twrite,
+    mut data: ScatterReader<'_>,
+) -> Result<Rwrite, Errno> {
+    let handle = session.file(request.fid)?;
+    let backend = exports.get_mut(handle.export)?;
+    backend.check_writable(handle.node)?;
+    if !matches!(handle.state, FidState::Open(Access::Write | Access::ReadWrite)) {
+        return Err(Errno::EBADF);
+    }
+    if request.offset.checked_add(u64::from(request.count)).is_none_or(|end| end > MAX_OFFSET) {
+        return Err(Errno::EFBIG);
+    }
+    let count = backend.write(handle.node, request.offset, &mut data)?;
+    session.count_written(count);
+    Ok(Rwrite { count })
+}
+
+/// Tfsync. Nothing of a volume that is only read waits to be made durable.
+///
+/// # Errors
+/// EBADF for a `fid` that is not an open file.
+pub(super) fn fsync(session: &Session, request: Tfsync) -> Result<Rfsync, Errno> {
+    match session.file(request.fid)?.state {
+        FidState::Open(_) => Ok(Rfsync),
+        _ => Err(Errno::EBADF),
+    }
+}
+
+/// Tclunk.
+///
+/// # Errors
+/// EBADF for a `fid` that is not in use.
+pub(super) fn clunk(session: &mut Session, request: Tclunk) -> Result<Rclunk, Errno> {
+    session.clunk(request.fid)?;
+    Ok(Rclunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::client::{CONTENT, Client, FILE};
+    use crate::server::tree::Tree;
+    use crate::wire::{Fid, OpenFlags};
+    use std::vec::Vec;
+
+    fn opened() -> Client {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"file"]);
+        client
+    }
+
+    #[test]
+    fn a_read_gives_the_bytes_at_its_offset() {
+        let mut client = opened();
+        assert_eq!(client.read(1, 0, 8).as_deref(), Ok(&CONTENT[..8]));
+        assert_eq!(client.read(1, 2, 1000).as_deref(), Ok(&CONTENT[2..]));
+        assert_eq!(client.read(1, 2, 0).as_deref(), Ok(&b""[..]));
+    }
+
+    #[test]
+    fn a_read_at_or_behind_the_end_gives_nothing() {
+        let mut client = opened();
+        for offset in [CONTENT.len() as u64, 1 << 40, i64::MAX as u64 - 1, i64::MAX as u64] {
+            assert_eq!(client.read(1, offset, 100).as_deref(), Ok(&b""[..]));
+        }
+    }
+
+    #[test]
+    fn a_read_at_an_offset_that_no_file_has_is_refused() {
+        let mut client = opened();
+        assert_eq!(client.read(1, i64::MAX as u64 + 1, 1), Err(Errno::EINVAL));
+        assert_eq!(client.read(1, u64::MAX, u32::MAX), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_read_crosses_buffers_of_any_length_and_fills_holes_with_zeros() {
+        let content: Vec<u8> = (0..3000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+        for piece in [1, 2, 3, 7, 10, 11, 12, 64, 1000] {
+            let mut client = Client::attached();
+            (client.piece, client.room) = (piece, 900);
+            client.tree.inode(FILE).content.clone_from(&content);
+            client.tree.inode(FILE).hole = 700;
+            client.open_path(1, &[b"file"]);
+            let mut read = Vec::new();
+            while read.len() < 3700 {
+                read.extend(client.read(1, read.len() as u64, 800).unwrap());
+            }
+            assert_eq!(read[..3000], content);
+            assert_eq!(read[3000..], [0; 700]);
+        }
+    }
+
+    #[test]
+    fn a_read_is_cut_to_msize_and_to_the_room_for_the_reply() {
+        let mut client = opened();
+        client.tree.inode(FILE).hole = 1 << 40;
+        client.room = 100_000;
+        assert_eq!(client.read(1, 0, u32::MAX).map(|data| data.len()), Ok(8192 - 11));
+        client.room = 111;
+        assert_eq!(client.read(1, 0, 8000).map(|data| data.len()), Ok(100));
+        client.room = 11;
+        assert_eq!(client.read(1, 0, 8000).map(|data| data.len()), Ok(0));
+    }
+
+    #[test]
+    fn a_read_that_fails_half_way_is_an_error_and_its_bytes_are_not_counted_as_served() {
+        let mut client = opened();
+        client.tree.inode(FILE).broken = true;
+        assert_eq!(client.read(1, 0, 1000), Err(Errno::EIO));
+        assert_eq!(client.session.statistics().bytes_served, 0);
+        assert_eq!(client.session.statistics().bytes_copied, CONTENT.len() as u64);
+    }
+
+    #[test]
+    fn a_read_that_the_backend_counts_wrong_is_an_error() {
+        let mut client = opened();
+        client.tree.inode(FILE).miscounts = true;
+        assert_eq!(client.read(1, 0, 10), Err(Errno::EIO));
+    }
+
+    #[test]
+    fn a_fid_that_is_not_open_for_reading_is_not_read() {
+        let mut client = Client::attached();
+        client.tree.inode(FILE).writable = true;
+        client.walk(0, 1, &[b"file"]).unwrap();
+        assert_eq!(client.read(1, 0, 10), Err(Errno::EBADF));
+        client.open(1, OpenFlags::WRONLY).unwrap();
+        assert_eq!(client.read(1, 0, 10), Err(Errno::EBADF));
+        client.walk(0, 2, &[b"file"]).unwrap();
+        client.open(2, OpenFlags::WRONLY | OpenFlags::RDWR).unwrap();
+        assert_eq!(client.read(2, 0, 10), Err(Errno::EBADF));
+        assert_eq!(client.read(9, 0, 10), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn a_directory_is_not_read_as_a_file() {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"sub"]);
+        assert_eq!(client.read(1, 0, 10), Err(Errno::EISDIR));
+    }
+
+    fn write(client: &mut Client, fid: u32, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+        let request = Twrite { fid: Fid(fid), offset, count: u32::try_from(data.len()).unwrap() };
+        client.call_with_data(request, data, |reply, _| match reply {
+            crate::wire::Rmessage::Rwrite(reply) => Some(reply.count),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_volume_that_is_only_read_takes_no_write() {
+        let mut client = opened();
+        assert_eq!(write(&mut client, 1, 0, b"x"), Err(Errno::EROFS));
+        assert_eq!(write(&mut client, 0, 0, b"x"), Err(Errno::EROFS));
+        assert_eq!(write(&mut client, 9, 0, b"x"), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn a_write_reaches_the_backend_whole_from_buffers_of_any_length() {
+        let data: Vec<u8> = (0..=255).collect();
+        for piece in [1, 5, 22, 23, 24, 100, 4096] {
+            let mut control = Tree::new();
+            let node = control.add(control.inodes[0].parent, "ctl", crate::fs::FileKind::Regular, b"....");
+            control.inode(node).writable = true;
+            let mut client = Client::versioned(8192);
+            client.control = Some(control);
+            (client.piece, client.room) = (piece, 200);
+            client.attach(0, b"ctl").unwrap();
+            client.walk(0, 1, &[b"ctl"]).unwrap();
+            client.open(1, OpenFlags::WRONLY | OpenFlags::TRUNC).unwrap();
+            assert_eq!(write(&mut client, 1, 2, &data), Ok(256));
+            let control = client.control.as_mut().unwrap();
+            assert_eq!(control.inode(node).content, [b"..", data.as_slice()].concat());
+            assert_eq!(client.session.statistics().bytes_written, 256);
+        }
+    }
+
+    #[test]
+    fn a_payload_longer_than_the_scratch_buffer_is_written() {
+        let mut client = Client::versioned(512_000);
+        client.tree.inode(FILE).writable = true;
+        client.attach(0, b"").unwrap();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client.open(1, OpenFlags::RDWR).unwrap();
+        let data = std::vec![7; 511_977];
+        assert_eq!(write(&mut client, 1, 0, &data), Ok(511_977));
+        assert!(client.tree.inode(FILE).content == data);
+    }
+
+    #[test]
+    fn a_write_that_does_not_match_its_file_is_refused() {
+        let mut client = opened();
+        client.tree.inode(FILE).writable = true;
+        assert_eq!(write(&mut client, 1, 0, b"x"), Err(Errno::EBADF), "it is open for reading");
+        client.walk(0, 2, &[b"file"]).unwrap();
+        assert_eq!(write(&mut client, 2, 0, b"x"), Err(Errno::EBADF), "it is not open");
+        client.open(2, OpenFlags::WRONLY).unwrap();
+        assert_eq!(write(&mut client, 2, i64::MAX as u64, b"x"), Err(Errno::EFBIG));
+        assert_eq!(write(&mut client, 2, u64::MAX, b"x"), Err(Errno::EFBIG));
+        assert_eq!(client.tree.inode(FILE).content, CONTENT);
+    }
+
+    #[test]
+    fn a_write_whose_count_is_not_its_payload_is_a_protocol_error() {
+        let mut client = opened();
+        for count in [0, 2, 4, u32::MAX] {
+            // size[4] Twrite tag[2] fid[4] offset[8] count[4] and 3 bytes of data
+            let mut request = Vec::from([26, 0, 0, 0, 118, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            request.extend(u32::to_le_bytes(count));
+            request.extend(b"abc");
+            assert_eq!(client.exchange(&request).unwrap(), [11, 0, 0, 0, 7, 1, 0, 71, 0, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn an_open_file_is_synced_at_once() {
+        let mut client = opened();
+        let sync = |fid| Tfsync { fid: Fid(fid), datasync: 1 };
+        assert_eq!(client.call(sync(1)), Ok(()));
+        assert_eq!(client.call(sync(0)), Err(Errno::EBADF));
+        assert_eq!(client.call(sync(9)), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn a_clunked_fid_is_free() {
+        let mut client = opened();
+        assert_eq!(client.clunk(1), Ok(()));
+        assert_eq!(client.clunk(1), Err(Errno::EBADF));
+        client.walk(0, 1, &[b"sub"]).unwrap();
+    }
+}

@@ -1,0 +1,451 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Descriptor chains: from a head to the streams of a request (virtio 1.3, section 2.7.5).
+//!
+//! What the walk settles where the specification leaves room:
+//!
+//! * **A descriptor of length 0** adds nothing, and its address is not looked at. The specification does not
+//!   forbid one. It counts toward the length and the order of its chain.
+//! * **An indirect table** lies in one region, as every table that a driver allocates does; QEMU asks the same.
+//! * **A chain in an indirect table** may be longer than the queue. The specification says it may not, but
+//!   Linux's and Windows' drivers make such chains, and every device model takes them.
+
+use super::Fault;
+use super::desc::{DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, descriptor_table};
+use crate::mem::guest::{GuestAddress, GuestMemory, Window};
+use crate::mem::scatter::{Loader, ScatterList, ScatterReader, ScatterWriter};
+
+/// Most descriptors that a chain may have in an indirect table: as many as the largest queue has. It bounds
+/// the time that one request can take from other clients.
+pub const MAX_INDIRECT: u32 = 32768;
+
+/// The right to give one chain back to its queue.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a chain that is not pushed is lost to the driver"]
+pub struct Token {
+    pub(super) head: u16,
+}
+
+/// A request: what the driver wants to be read, and where it wants the answer.
+///
+/// * Every byte of both streams was checked to be guest memory.
+/// * The descriptors were read once; what the driver makes of them afterwards has no effect.
+/// * Both streams together are shorter than 2³² bytes; each may be empty.
+/// * The buffers may overlap each other, the rings, and the buffers of other chains: nothing forbids it.
+#[derive(Debug)]
+pub struct Chain<'a> {
+    /// To give the chain back with.
+    pub token: Token,
+    /// The device-readable part.
+    pub readable: ScatterReader<'a>,
+    /// The device-writable part.
+    pub writable: ScatterWriter<'a>,
+}
+
+/// What is walked: a table, and what its descriptors may do.
+struct Table<'w, 'm> {
+    window: &'w Window<'m>,
+    entries: u32,
+    /// The most descriptors that the chain may have in this table.
+    limit: u32,
+    /// Whether a descriptor may refer to a table.
+    indirect: Indirect,
+}
+
+/// Whether `INDIRECT` may occur.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Indirect {
+    Allowed,
+    NotNegotiated,
+    Nested,
+}
+
+/// The indirect table that a chain goes on in.
+struct Continuation {
+    address: GuestAddress,
+    length: u32,
+}
+
+/// The chain as loaded so far.
+struct Walk<'a> {
+    head: u16,
+    readable: Loader<'a>,
+    writable: Loader<'a>,
+    /// Whether a writable descriptor has been met.
+    writing: bool,
+}
+
+impl Walk<'_> {
+    /// Loads the buffers of the chain that begins at descriptor `first` of `table`, up to its end or to the indirect
+    /// table it ends with.
+    fn table(&mut self, table: &Table<'_, '_>, first: u16) -> Result<Option<Continuation>, Fault> {
+        let head = self.head;
+        let mut index = first;
+        for _ in 0..table.limit {
+            let descriptor = table
+                .window
+                .copy_out(descriptor_table::entry(index))
+                .map(Descriptor::parse)
+                .map_err(|_| Fault::Next { head, next: index, entries: table.entries })?;
+            let goes_on = descriptor.flags.contains(DescriptorFlags::NEXT);
+            if descriptor.flags.contains(DescriptorFlags::INDIRECT) {
+                match table.indirect {
+                    Indirect::NotNegotiated => return Err(Fault::IndirectNotNegotiated { head }),
+                    Indirect::Nested => return Err(Fault::IndirectNested { head }),
+                    Indirect::Allowed if goes_on => return Err(Fault::IndirectWithNext { head }),
+                    // WRITE is ignored here (section 2.7.5.3.2).
+                    Indirect::Allowed => {
+                        let Descriptor { address, length, .. } = descriptor;
+                        return Ok(Some(Continuation { address, length }));
+                    }
+                }
+            }
+            self.buffer(&descriptor)?;
+            if !goes_on {
+                return Ok(None);
+            }
+            index = descriptor.next;
+        }
+        Err(Fault::ChainTooLong { head, limit: table.limit })
+    }
+
+    fn buffer(&mut self, descriptor: &Descriptor) -> Result<(), Fault> {
+        let head = self.head;
+        let total = self.readable.length().checked_add(self.writable.length());
+        if total.and_then(|total| total.checked_add(descriptor.length)).is_none() {
+            return Err(Fault::ChainTooLarge { head });
+        }
+        let list = if descriptor.flags.contains(DescriptorFlags::WRITE) {
+            self.writing = true;
+            &mut self.writable
+        } else if self.writing {
+            return Err(Fault::Order { head });
+        } else {
+            &mut self.readable
+        };
+        list.push(descriptor.address, descriptor.length).map_err(|cause| Fault::Buffer { head, cause })
+    }
+}
+
+/// Walks the chain that begins at descriptor `head` (which is less than `size`) of the descriptor table, and loads
+/// its buffers into the lists.
+pub(super) fn walk<'a>(
+    memory: &'a GuestMemory,
+    descriptors: &Window<'_>,
+    head: u16,
+    size: u16,
+    indirect: bool,
+    readable: &'a mut ScatterList,
+    writable: &'a mut ScatterList,
+) -> Result<Chain<'a>, Fault> {
+    let mut walk =
+        Walk { head, readable: readable.load(memory), writable: writable.load(memory), writing: false };
+    let direct = Table {
+        window: descriptors,
+        entries: u32::from(size),
+        limit: u32::from(size),
+        indirect: if indirect { Indirect::Allowed } else { Indirect::NotNegotiated },
+    };
+    if let Some(Continuation { address, length }) = walk.table(&direct, head)? {
+        let entries = length / DESCRIPTOR_SIZE;
+        if entries == 0 || !length.is_multiple_of(DESCRIPTOR_SIZE) {
+            return Err(Fault::IndirectLength { head, length });
+        }
+        let window = memory.window(address, length).map_err(|cause| Fault::IndirectTable { head, cause })?;
+        let limit = entries.min(MAX_INDIRECT);
+        walk.table(&Table { window: &window, entries, limit, indirect: Indirect::Nested }, 0)?;
+    }
+    let (readable, writable) = (walk.readable.into_reader(), walk.writable.into_writer());
+    Ok(Chain { token: Token { head }, readable, writable })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::driver_model::{Driver, INDIRECT, NEXT, PLAIN, RAM, WITH_INDIRECT, WRITE};
+    use super::super::{Queue, QueueConfiguration, RingFeatures};
+    use super::*;
+    use crate::mem::guest::BadRange;
+    use crate::mem::scatter::{LoadError, MAX_SEGMENTS};
+    use crate::mem::{Sink, Source};
+    use std::boxed::Box;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Offers the chain at `head` and pops it; shows the bytes of the readable stream and the room of the other.
+    fn pop(driver: &mut Driver, head: u16) -> Result<(Vec<u8>, usize), Fault> {
+        let memory = driver.memory();
+        let configuration = QueueConfiguration { next: driver.available, ..driver.configuration };
+        // A queue is taken up for each call: after a fault it must not go on.
+        let idx = configuration.used.0 + 2;
+        driver.write(idx, &driver.available.to_le_bytes());
+        let mut queue = Queue::new(&memory, &configuration).unwrap();
+        driver.offer(head);
+        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
+        let mut chain = queue.pop(&memory, &mut readable, &mut writable)?.unwrap();
+        assert_eq!(chain.token, Token { head });
+        let mut bytes = vec![0; chain.readable.remaining()];
+        chain.readable.take(&mut bytes).unwrap();
+        Ok((bytes, chain.writable.remaining()))
+    }
+
+    fn with_bytes(features: RingFeatures, size: u16) -> (Driver, u64) {
+        let mut driver = Driver::new(size, features);
+        let buffer = driver.buffer(256);
+        driver.write(buffer, &core::array::from_fn::<u8, 256, _>(|index| u8::try_from(index).unwrap()));
+        (driver, buffer)
+    }
+
+    #[test]
+    fn a_chain_is_its_readable_and_its_writable_buffers_in_order() {
+        let (mut driver, buffer) = with_bytes(PLAIN, 8);
+        driver.descriptor(6, (buffer + 9, 2), NEXT, 1);
+        driver.descriptor(1, (buffer + 4, 1), NEXT, 7);
+        driver.descriptor(7, (buffer, 100), NEXT | WRITE, 0);
+        driver.descriptor(0, (buffer, 20), WRITE, 0xffff);
+        assert_eq!(pop(&mut driver, 6), Ok((vec![9, 10, 4], 120)));
+        driver.descriptor(2, (buffer, 3), 0, 0);
+        assert_eq!(pop(&mut driver, 2), Ok((vec![0, 1, 2], 0)));
+        driver.descriptor(3, (buffer, 3), WRITE, 0);
+        assert_eq!(pop(&mut driver, 3), Ok((vec![], 3)));
+    }
+
+    #[test]
+    fn a_request_and_its_reply_may_be_cut_into_descriptors_of_one_byte() {
+        let (mut driver, buffer) = with_bytes(PLAIN, 64);
+        let buffers: Vec<_> = (0..64u32)
+            .map(|index| ((buffer + 255 - 2 * u64::from(index), 1), if index < 23 { 0 } else { WRITE }))
+            .collect();
+        driver.chain(RAM, 0, &buffers);
+        let memory = driver.memory();
+        let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
+        driver.offer(0);
+        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
+        let mut chain = queue.pop(&memory, &mut readable, &mut writable).unwrap().unwrap();
+        let mut request = [0; 23];
+        chain.readable.take(&mut request).unwrap();
+        assert_eq!(request, core::array::from_fn(|index| 255 - 2 * u8::try_from(index).unwrap()));
+        let (mut header, mut payload) = chain.writable.split_at(11).unwrap();
+        payload.put(&[0xbb; 30]).unwrap();
+        header.put(&[0xaa; 11]).unwrap();
+        let reply: Vec<u8> =
+            buffers[23..].iter().map(|&((address, _), _)| driver.read(address, 1)[0]).collect();
+        assert_eq!(reply, [&[0xaa; 11][..], &[0xbb; 30][..]].concat());
+        assert_eq!(driver.read(buffer + 255 - 2 * 22, 1), [255 - 2 * 22], "the request was written");
+    }
+
+    #[test]
+    fn what_the_driver_makes_of_its_descriptors_after_the_walk_has_no_effect() {
+        let (mut driver, buffer) = with_bytes(WITH_INDIRECT, 4);
+        let table = driver.buffer(32);
+        driver.descriptor(0, (table, 32), INDIRECT, 0);
+        driver.chain(table, 0, &[((buffer, 2), 0), ((buffer + 8, 2), WRITE)]);
+        let memory = driver.memory();
+        let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
+        driver.offer(0);
+        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
+        let mut chain = queue.pop(&memory, &mut readable, &mut writable).unwrap().unwrap();
+        driver.write(table, &[0xff; 32]);
+        driver.write(RAM, &[0xff; 16]);
+        let mut request = [0; 2];
+        chain.readable.take(&mut request).unwrap();
+        chain.writable.put(&[9, 9]).unwrap();
+        assert_eq!((request, driver.read(buffer + 8, 3)), ([0, 1], vec![9, 9, 10]));
+    }
+
+    #[test]
+    fn a_readable_descriptor_after_a_writable_one_is_a_fault() {
+        let (mut driver, buffer) = with_bytes(WITH_INDIRECT, 8);
+        driver.chain(RAM, 2, &[((buffer, 1), 0), ((buffer, 1), WRITE), ((buffer, 1), 0)]);
+        assert_eq!(pop(&mut driver, 2), Err(Fault::Order { head: 2 }));
+        // The order is that of the descriptors, also of empty ones and across the border of a table.
+        driver.chain(RAM, 2, &[((buffer, 0), WRITE), ((buffer, 1), 0)]);
+        assert_eq!(pop(&mut driver, 2), Err(Fault::Order { head: 2 }));
+        let table = driver.buffer(16);
+        driver.chain(RAM, 2, &[((buffer, 1), WRITE), ((table, 16), INDIRECT)]);
+        driver.chain(table, 0, &[((buffer, 1), 0)]);
+        assert_eq!(pop(&mut driver, 2), Err(Fault::Order { head: 2 }));
+    }
+
+    #[test]
+    fn a_descriptor_of_length_zero_adds_nothing() {
+        let (mut driver, buffer) = with_bytes(PLAIN, 8);
+        let nowhere = (u64::MAX, 0);
+        driver.chain(
+            RAM,
+            0,
+            &[(nowhere, 0), ((buffer, 2), 0), (nowhere, 0), ((buffer, 5), WRITE), (nowhere, WRITE)],
+        );
+        assert_eq!(pop(&mut driver, 0), Ok((vec![0, 1], 5)));
+        driver.chain(RAM, 0, &[(nowhere, 0)]);
+        assert_eq!(pop(&mut driver, 0), Ok((vec![], 0)));
+    }
+
+    #[test]
+    fn a_loop_ends_after_as_many_descriptors_as_the_queue_has() {
+        let (mut driver, buffer) = with_bytes(PLAIN, 4);
+        let too_long = |head| Err(Fault::ChainTooLong { head, limit: 4 });
+        driver.descriptor(3, (buffer, 1), NEXT, 3);
+        assert_eq!(pop(&mut driver, 3), too_long(3));
+        driver.descriptor(0, (buffer, 1), NEXT, 1);
+        driver.descriptor(1, (buffer, 1), NEXT, 0);
+        assert_eq!(pop(&mut driver, 0), too_long(0));
+        driver.chain(RAM, 0, &[((buffer, 1), 0); 4]);
+        assert_eq!(pop(&mut driver, 0), Ok((vec![0; 4], 0)), "a chain of all descriptors is no loop");
+    }
+
+    #[test]
+    fn next_must_name_a_descriptor_of_its_table() {
+        let (mut driver, buffer) = with_bytes(WITH_INDIRECT, 4);
+        let table = driver.buffer(64);
+        for next in [4, 5, 0xffff] {
+            driver.descriptor(1, (buffer, 1), NEXT, next);
+            assert_eq!(pop(&mut driver, 1), Err(Fault::Next { head: 1, next, entries: 4 }));
+        }
+        driver.descriptor(0, (table, 48), INDIRECT, 0);
+        for next in [3, 0xffff] {
+            driver.entry(table, 0, (buffer, 1), NEXT, next);
+            assert_eq!(pop(&mut driver, 0), Err(Fault::Next { head: 0, next, entries: 3 }));
+        }
+    }
+
+    #[test]
+    fn a_buffer_outside_guest_memory_is_a_fault() {
+        let (mut driver, buffer) = with_bytes(PLAIN, 4);
+        let end = driver.end();
+        for (address, length, at) in
+            [(0, 1, 0), (end - 1, 2, end), (buffer, u32::MAX, end), (RAM - 1, 9, RAM - 1)]
+        {
+            driver.descriptor(0, (address, length), 0, 0);
+            let (address, at) = (GuestAddress(address), GuestAddress(at));
+            let cause = LoadError::Range(BadRange::Unmapped { address, length: u64::from(length), at });
+            assert_eq!(pop(&mut driver, 0), Err(Fault::Buffer { head: 0, cause }));
+        }
+        let address = GuestAddress(u64::MAX);
+        driver.descriptor(0, (address.0, 1), WRITE, 0);
+        let cause = LoadError::Range(BadRange::Wraps { address, length: 1 });
+        assert_eq!(pop(&mut driver, 0), Err(Fault::Buffer { head: 0, cause }));
+    }
+
+    #[test]
+    fn an_indirect_table_may_be_all_of_a_chain_or_its_end() {
+        let (mut driver, buffer) = with_bytes(WITH_INDIRECT, 4);
+        // A table needs no alignment.
+        let table = driver.buffer(65) + 1;
+        driver.entry(table, 0, (buffer + 1, 1), NEXT, 3);
+        driver.entry(table, 3, (buffer + 2, 1), NEXT, 1);
+        driver.entry(table, 1, (buffer + 3, 9), WRITE, 0);
+        // WRITE means nothing on a descriptor that refers to a table.
+        for flags in [INDIRECT, INDIRECT | WRITE] {
+            driver.descriptor(2, (table, 64), flags, 0);
+            assert_eq!(pop(&mut driver, 2), Ok((vec![1, 2], 9)));
+            driver.chain(RAM, 0, &[((buffer, 1), 0), ((buffer + 7, 1), 0), ((table, 64), flags)]);
+            assert_eq!(pop(&mut driver, 0), Ok((vec![0, 7, 1, 2], 9)));
+        }
+    }
+
+    #[test]
+    fn an_indirect_table_may_be_longer_than_the_queue() {
+        let (mut driver, buffer) = with_bytes(WITH_INDIRECT, 2);
+        let table = driver.buffer(16 * 500);
+        driver.descriptor(1, (table, 16 * 500), INDIRECT, 0);
+        driver.chain(table, 0, &[((buffer + 3, 1), 0); 500]);
+        assert_eq!(pop(&mut driver, 1), Ok((vec![3; 500], 0)));
+    }
+
+    #[test]
+    fn a_loop_in_an_indirect_table_ends() {
+        let (mut driver, buffer) = with_bytes(WITH_INDIRECT, 8);
+        let table = driver.buffer(48);
+        driver.descriptor(1, (table, 48), INDIRECT, 0);
+        driver.chain(table, 0, &[((buffer, 1), 0); 3]);
+        assert!(pop(&mut driver, 1).is_ok());
+        driver.entry(table, 2, (buffer, 1), NEXT, 0);
+        assert_eq!(pop(&mut driver, 1), Err(Fault::ChainTooLong { head: 1, limit: 3 }));
+        // However long the table, the chain is bounded.
+        let mut driver = Driver::at(8, WITH_INDIRECT, 0, 1 << 20);
+        let length = 16 * (MAX_INDIRECT + 1);
+        let table = driver.buffer(u64::from(length));
+        driver.descriptor(1, (table, length), INDIRECT, 0);
+        driver.entry(table, 0, (0, 0), NEXT, 0);
+        assert_eq!(pop(&mut driver, 1), Err(Fault::ChainTooLong { head: 1, limit: MAX_INDIRECT }));
+    }
+
+    #[test]
+    fn an_indirect_descriptor_that_breaks_a_rule_is_a_fault() {
+        let (mut driver, buffer) = with_bytes(PLAIN, 4);
+        let table = driver.buffer(32);
+        driver.chain(table, 0, &[((buffer, 1), 0), ((buffer, 1), 0)]);
+        driver.descriptor(0, (table, 32), INDIRECT, 0);
+        assert_eq!(pop(&mut driver, 0), Err(Fault::IndirectNotNegotiated { head: 0 }));
+
+        driver.configuration.features = WITH_INDIRECT;
+        assert!(pop(&mut driver, 0).is_ok());
+        driver.descriptor(0, (table, 32), INDIRECT | NEXT, 1);
+        assert_eq!(pop(&mut driver, 0), Err(Fault::IndirectWithNext { head: 0 }));
+        for length in [0, 1, 15, 17, 31, u32::MAX] {
+            driver.descriptor(0, (table, length), INDIRECT, 0);
+            assert_eq!(pop(&mut driver, 0), Err(Fault::IndirectLength { head: 0, length }));
+        }
+        driver.descriptor(0, (table, 32), INDIRECT, 0);
+        driver.entry(table, 1, (table, 32), INDIRECT, 0);
+        assert_eq!(pop(&mut driver, 0), Err(Fault::IndirectNested { head: 0 }));
+    }
+
+    #[test]
+    fn an_indirect_table_must_lie_in_one_region() {
+        let (mut driver, _) = with_bytes(WITH_INDIRECT, 4);
+        let end = driver.end();
+        let (address, at) = (GuestAddress(end - 16), GuestAddress(end));
+        driver.descriptor(0, (address.0, 32), INDIRECT, 0);
+        let cause = BadRange::Unmapped { address, length: 32, at };
+        assert_eq!(pop(&mut driver, 0), Err(Fault::IndirectTable { head: 0, cause }));
+
+        let mut memory = driver.memory();
+        let more = Driver::new(2, PLAIN);
+        // SAFETY: the other driver's RAM, which nothing else uses, and which lives longer than `memory` is used.
+        #[allow(unsafe_code)]
+        unsafe { memory.add_region(at, 64, more.host(RAM, 64)) }.unwrap();
+        let mut queue =
+            Queue::new(&memory, &QueueConfiguration { next: driver.available - 1, ..driver.configuration })
+                .unwrap();
+        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
+        let cause = BadRange::Divided { address, length: 32 };
+        let fault = queue.pop(&memory, &mut readable, &mut writable).unwrap_err();
+        assert_eq!(fault, Fault::IndirectTable { head: 0, cause });
+    }
+
+    #[test]
+    fn a_chain_of_4_gib_is_a_fault() {
+        let mut driver = Driver::at(1024, PLAIN, 0, 8 << 20);
+        let buffer = driver.buffer(8 << 20);
+        let mut buffers = vec![((buffer, 8 << 20), 0); 256];
+        buffers.extend_from_slice(&[((buffer, 8 << 20), WRITE); 255]);
+        buffers.push(((buffer, (8 << 20) - 1), WRITE));
+        driver.chain(RAM, 0, &buffers);
+        let memory = driver.memory();
+        let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
+        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
+        driver.offer(0);
+        let chain = queue.pop(&memory, &mut readable, &mut writable).unwrap().unwrap();
+        assert_eq!(chain.readable.remaining() + chain.writable.remaining(), u32::MAX as usize);
+        buffers.push(((buffer, 1), WRITE));
+        driver.chain(RAM, 0, &buffers);
+        driver.offer(0);
+        let fault = queue.pop(&memory, &mut readable, &mut writable).unwrap_err();
+        assert_eq!(fault, Fault::ChainTooLarge { head: 0 });
+    }
+
+    #[test]
+    fn a_chain_of_more_pieces_than_a_list_holds_is_a_fault() {
+        let (mut driver, buffer) = with_bytes(PLAIN, 2048);
+        driver.chain(RAM, 0, &[((buffer, 1), 0); MAX_SEGMENTS]);
+        assert_eq!(pop(&mut driver, 0), Ok((vec![0; MAX_SEGMENTS], 0)));
+        driver.chain(RAM, 0, &[((buffer, 1), 0); MAX_SEGMENTS + 1]);
+        let cause = LoadError::TooManySegments;
+        assert_eq!(pop(&mut driver, 0), Err(Fault::Buffer { head: 0, cause }));
+        // Pieces that adjoin are one.
+        let buffers: Vec<_> = (0..2048).map(|index| ((buffer + index % 256, 1), 0)).collect();
+        driver.chain(RAM, 0, &buffers);
+        assert_eq!(pop(&mut driver, 0).unwrap().0.len(), 2048);
+    }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The descriptor, and the layout of the three parts of a split virtqueue (virtio 1.3, sections 2.7.5, 2.7.6 and
+//! 2.7.8). All fields are little-endian.
+
+use crate::mem::guest::GuestAddress;
+
+/// `struct virtq_desc`: `addr[8] len[4] flags[2] next[2]`.
+pub const DESCRIPTOR_SIZE: u32 = 16;
+
+/// The descriptor table: `virtq_desc` × size.
+pub mod descriptor_table {
+    /// Its address is a multiple of this.
+    pub const ALIGNMENT: u64 = 16;
+
+    /// Its length in bytes, for a queue of `size`.
+    #[must_use]
+    pub const fn length(size: u16) -> u32 {
+        super::DESCRIPTOR_SIZE * size as u32
+    }
+
+    /// Where descriptor `index` is.
+    #[must_use]
+    pub const fn entry(index: u16) -> usize {
+        super::DESCRIPTOR_SIZE as usize * index as usize
+    }
+}
+
+/// The available ring, which the driver writes: `flags[2] idx[2] ring[2 × size] used_event[2]`.
+pub mod available_ring {
+    /// Its address is a multiple of this.
+    pub const ALIGNMENT: u64 = 2;
+    /// Where `flags` is.
+    pub const FLAGS: usize = 0;
+    /// Where `idx` is.
+    pub const IDX: usize = 2;
+    /// In `flags`: the driver needs no notification of used buffers. A hint, and without meaning under `EVENT_IDX`.
+    pub const NO_INTERRUPT: u16 = 1;
+
+    /// Its length in bytes, for a queue of `size`, with `used_event` only where it exists.
+    #[must_use]
+    pub const fn length(size: u16, event_idx: bool) -> u32 {
+        4 + 2 * size as u32 + 2 * event_idx as u32
+    }
+
+    /// Where `ring[index]` is.
+    #[must_use]
+    pub const fn entry(index: u16) -> usize {
+        4 + 2 * index as usize
+    }
+
+    /// Where `used_event` is.
+    #[must_use]
+    pub const fn used_event(size: u16) -> usize {
+        entry(size)
+    }
+}
+
+/// The used ring, which the device writes: `flags[2] idx[2] ring[(id[4] len[4]) × size] avail_event[2]`.
+pub mod used_ring {
+    /// Its address is a multiple of this.
+    pub const ALIGNMENT: u64 = 4;
+    /// Where `flags` is.
+    pub const FLAGS: usize = 0;
+    /// Where `idx` is.
+    pub const IDX: usize = 2;
+    /// Where `len` is in an element, behind `id`.
+    pub const LEN: usize = 4;
+    /// In `flags`: the device needs no kick. A hint, and without meaning under `EVENT_IDX`.
+    pub const NO_NOTIFY: u16 = 1;
+
+    /// Its length in bytes, for a queue of `size`, with `avail_event` only where it exists.
+    #[must_use]
+    pub const fn length(size: u16, event_idx: bool) -> u32 {
+        4 + 8 * size as u32 + 2 * event_idx as u32
+    }
+
+    /// Where `ring[index]` is.
+    #[must_use]
+    pub const fn entry(index: u16) -> usize {
+        4 + 8 * index as usize
+    }
+
+    /// Where `avail_event` is.
+    #[must_use]
+    pub const fn avail_event(size: u16) -> usize {
+        entry(size)
+    }
+}
+
+bitflags::bitflags! {
+    /// `virtq_desc.flags`. Bits that the specification does not define are ignored.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct DescriptorFlags: u16 {
+        /// `VIRTQ_DESC_F_NEXT`: the chain goes on at `next`.
+        const NEXT = 1;
+        /// `VIRTQ_DESC_F_WRITE`: the device writes the buffer; else it reads it.
+        const WRITE = 2;
+        /// `VIRTQ_DESC_F_INDIRECT`: the buffer is a table of descriptors.
+        const INDIRECT = 4;
+    }
+}
+
+/// A descriptor, as the driver alleges it: a private copy, nothing of which has been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor {
+    /// `addr`: where the buffer begins.
+    pub address: GuestAddress,
+    /// `len`: its length in bytes.
+    pub length: u32,
+    /// `flags`.
+    pub flags: DescriptorFlags,
+    /// `next`: the next descriptor of the chain, where [`DescriptorFlags::NEXT`] is set.
+    pub next: u16,
+}
+
+impl Descriptor {
+    /// Decodes a `struct virtq_desc`.
+    #[must_use]
+    pub const fn parse(bytes: [u8; 16]) -> Self {
+        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = bytes;
+        Self {
+            address: GuestAddress(u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7])),
+            length: u32::from_le_bytes([l0, l1, l2, l3]),
+            flags: DescriptorFlags::from_bits_truncate(u16::from_le_bytes([f0, f1])),
+            next: u16::from_le_bytes([n0, n1]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_parsed_field_by_field() {
+        let bytes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0b1000_0011, 0x80, 0x34, 0x12];
+        assert_eq!(
+            Descriptor::parse(bytes),
+            Descriptor {
+                address: GuestAddress(0x0807_0605_0403_0201),
+                length: 0x0c0b_0a09,
+                flags: DescriptorFlags::NEXT | DescriptorFlags::WRITE,
+                next: 0x1234,
+            }
+        );
+    }
+
+    #[test]
+    fn the_three_parts_have_the_lengths_of_the_specification() {
+        // The table in section 2.7: 16 × size, 6 + 2 × size, 6 + 8 × size; two less without the event field.
+        assert_eq!(descriptor_table::length(32768), 16 * 32768);
+        assert_eq!(available_ring::length(2, true), 10);
+        assert_eq!(available_ring::length(32768, false), 4 + 65536);
+        assert_eq!(used_ring::length(2, true), 22);
+        assert_eq!(used_ring::length(32768, false), 4 + 8 * 32768);
+        assert_eq!(available_ring::used_event(4), 12);
+        assert_eq!(used_ring::avail_event(4), 36);
+    }
+}

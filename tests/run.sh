@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Runs all tests, on a fresh machine too: provisions it first, then style, lints, dependencies, unit tests,
+# and the end-to-end tests against the real image, the real QEMU and a real Linux client.
+# Stops at the first failure with a non-zero status.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+    cat <<'USAGE'
+usage: tests/run.sh [STEP ...]
+
+Runs the steps named, or all of them in this order:
+  style      cargo fmt --check, clippy with warnings denied
+  deny       cargo deny: licenses, bans, sources (installs cargo-deny below target/tools once)
+  unit       unit tests of the core and the host library
+  ext4       the ext4 reader against mkfs.ext4, debugfs and e2fsck
+  ring       the image in QEMU, driven over the preallocated ring and through the bridge
+  client     Linux client VMs: every attribute, name and byte against the kernel's own ext4
+USAGE
+}
+
+started=$SECONDS
+step() { printf '\n==> %s  (%d s)\n' "$*" "$((SECONDS - started))" >&2; }
+
+style() {
+    step "style: rustfmt, clippy"
+    cargo fmt --all --check
+    cargo clippy --quiet -p skerry -p skerry-host --all-targets -- -D warnings
+    cargo clippy --quiet --release -p skerry-boot -- -D warnings
+}
+
+deny() {
+    step "deny: licenses, bans, sources of the dependencies"
+    local tool=target/tools/bin/cargo-deny
+    if ! [ -x "$tool" ]; then
+        echo "installing cargo-deny below target/tools (some minutes, once)" >&2
+        cargo install --quiet --locked --root target/tools cargo-deny
+    fi
+    "$tool" --offline --log-level error check licenses bans sources
+}
+
+unit() {
+    step "unit: the core, the host library"
+    cargo test --quiet -p skerry
+    # Once more in release: in a debug build a missing barrier between driver and device does not show.
+    cargo test --quiet -p skerry --release --lib -- virtq:: mem::
+    cargo test --quiet -p skerry-host --lib --bins
+}
+
+ext4() {
+    step "ext4: against mkfs.ext4, debugfs, e2fsck"
+    cargo test --quiet -p skerry-host --release --test ext4_oracle -- --nocapture
+}
+
+image() {
+    cargo build --quiet --release -p skerry-boot
+    cargo build --quiet --release -p skerry-host
+}
+
+ring() {
+    step "ring: the image in QEMU, the preallocated ring, the bridge"
+    image
+    cargo test --quiet -p skerry-host --release --test ring --test front_end -- --nocapture --test-threads=1
+}
+
+client() {
+    step "client: Linux client VMs"
+    image
+    cargo test --quiet -p skerry-host --release --test client_vm -- --nocapture --test-threads=1
+}
+
+for name in "$@"; do
+    case $name in
+        style | deny | unit | ext4 | ring | client) ;;
+        -h | --help) usage; exit 0 ;;
+        *) echo "tests/run.sh: no step '$name'" >&2; usage >&2; exit 2 ;;
+    esac
+done
+
+step "provision"
+host/provision.sh
+[ $# -gt 0 ] || set -- style deny unit ext4 ring client
+for name in "$@"; do "$name"; done
+step "all passed: $*"
