@@ -83,7 +83,8 @@ impl Clients {
     }
 
     fn attach(&mut self, number: u8, attachment: &Attachment) -> Result<(), Errno> {
-        let in_use = |slot: &Slot| slot.plugged.as_ref().is_some_and(|plugged| plugged.port == attachment.port);
+        let in_use =
+            |slot: &Slot| slot.plugged.as_ref().is_some_and(|plugged| plugged.port == attachment.port);
         if self.slot(number)?.plugged.is_some() || self.slots.iter().any(in_use) {
             return Err(Errno::EBUSY);
         }

@@ -68,14 +68,21 @@ impl fmt::Display for CommandLineError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Encoding => write!(f, "the kernel command line is not UTF-8"),
-            Self::NoValue(word) => write!(f, "the kernel command line's word \"{word}\" is not of the form key=value"),
-            Self::UnknownKey(key) => write!(f, "the kernel command line's key \"{key}\" is unknown: log, provoke"),
+            Self::NoValue(word) => {
+                write!(f, "the kernel command line's word \"{word}\" is not of the form key=value")
+            }
+            Self::UnknownKey(key) => {
+                write!(f, "the kernel command line's key \"{key}\" is unknown: log, provoke")
+            }
             Self::UnknownValue("provoke", value) => {
                 write!(f, "the kernel command line has provoke={value}; known are")?;
                 PROVOCATIONS.iter().try_for_each(|(name, _)| write!(f, " {name}"))
             }
             Self::UnknownValue(key, value) => {
-                write!(f, "the kernel command line has {key}={value}; known are off error warn info debug trace")
+                write!(
+                    f,
+                    "the kernel command line has {key}={value}; known are off error warn info debug trace"
+                )
             }
             Self::Repeated(key) => write!(f, "the kernel command line gives \"{key}\" more than once"),
         }

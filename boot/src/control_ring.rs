@@ -52,7 +52,9 @@ pub enum ControlRingError {
 impl fmt::Display for ControlRingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Magic(found) => write!(f, "the control ring's memory starts with {found:02x?}, not SKRYRING"),
+            Self::Magic(found) => {
+                write!(f, "the control ring's memory starts with {found:02x?}, not SKRYRING")
+            }
             Self::Version(found) => write!(f, "the control ring's header has version {found}, not {VERSION}"),
             Self::Size(found) => write!(f, "the control ring's queue size {found} cannot be"),
         }

@@ -50,11 +50,15 @@ pub enum IvshmemError {
 impl fmt::Display for IvshmemError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Identity(identity) => write!(f, "the device is {identity}, not an ivshmem device ({IDENTITY})"),
+            Self::Identity(identity) => {
+                write!(f, "the device is {identity}, not an ivshmem device ({IDENTITY})")
+            }
             Self::Bar(error) => write!(f, "{error}"),
             Self::Msix(error) => write!(f, "{error}"),
             Self::Port(error) => write!(f, "{error}"),
-            Self::Window(bar, size) => write!(f, "BAR {bar} of {size:#x} bytes does not fit the port's window"),
+            Self::Window(bar, size) => {
+                write!(f, "BAR {bar} of {size:#x} bytes does not fit the port's window")
+            }
         }
     }
 }
@@ -98,7 +102,9 @@ type Bars = [Bar; 3];
 
 fn bars(function: Function) -> Result<Bars, IvshmemError> {
     match function.identity() {
-        Some(IDENTITY) => Ok([function.bar(REGISTERS)?, function.bar(INTERRUPT_TABLE)?, function.bar(MEMORY)?]),
+        Some(IDENTITY) => {
+            Ok([function.bar(REGISTERS)?, function.bar(INTERRUPT_TABLE)?, function.bar(MEMORY)?])
+        }
         other => Err(IvshmemError::Identity(other.unwrap_or(Identity { vendor: 0xffff, device: 0xffff }))),
     }
 }
@@ -120,7 +126,8 @@ impl Ivshmem {
             return Err(MsixError::Missing.into());
         }
         let device = Self::map(function, &bars, space)?;
-        let table = MappedBar::map(bars[usize::from(INTERRUPT_TABLE)], INTERRUPT_TABLE, Rights::Registers, space)?;
+        let table =
+            MappedBar::map(bars[usize::from(INTERRUPT_TABLE)], INTERRUPT_TABLE, Rights::Registers, space)?;
         // SAFETY: `table` is the mapped BAR of the table (just checked), and this driver alone uses the device.
         unsafe { msix.enable(function, table, target, WAKE_VECTOR) }?;
         Ok(device)

@@ -54,7 +54,9 @@ impl fmt::Display for PmemError {
             Self::Features => write!(f, "it does not accept VIRTIO_F_VERSION_1"),
             Self::Queue(error) => write!(f, "its queue: {error}"),
             Self::Map(error) => write!(f, "its memory: {error}"),
-            Self::Flush(answer) => write!(f, "the host failed to flush the file to its disk (answer {answer:#x})"),
+            Self::Flush(answer) => {
+                write!(f, "the host failed to flush the file to its disk (answer {answer:#x})")
+            }
         }
     }
 }

@@ -80,8 +80,12 @@ pub enum StartInfoError {
 impl fmt::Display for StartInfoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Magic(magic) => write!(f, "the PVH start info has the magic number {magic:#x}, not {MAGIC:#x}"),
-            Self::Version(version) => write!(f, "the PVH start info has version {version}, which lacks a memory map"),
+            Self::Magic(magic) => {
+                write!(f, "the PVH start info has the magic number {magic:#x}, not {MAGIC:#x}")
+            }
+            Self::Version(version) => {
+                write!(f, "the PVH start info has version {version}, which lacks a memory map")
+            }
             Self::MemoryMapLength(entries) => {
                 write!(f, "the memory map has {entries} entries; at most {MEMORY_MAP_CAPACITY} are taken")
             }

@@ -112,7 +112,8 @@ fn open_volume(space: &mut AddressSpace) -> Result<(Pmem, Volume<MappedRegion>),
     let (start, length) = pmem.memory();
     log::debug!("volume: {length} bytes at {start:#x}");
     // A host that cannot flush is found out now, not when a client asks for it.
-    pmem.flush().map_err(|error| StartError::new(format_args!("the virtio-pmem device {function}: {error}")))?;
+    pmem.flush()
+        .map_err(|error| StartError::new(format_args!("the virtio-pmem device {function}: {error}")))?;
     let start = NonNull::new(start as *mut u8)
         .ok_or_else(|| StartError::new(format_args!("the virtio-pmem device {function} has no address")))?;
     // SAFETY: the device's memory was mapped, readable, and is never unmapped; its length is below 2^47, the limit of

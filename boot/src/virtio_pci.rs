@@ -72,7 +72,9 @@ impl fmt::Display for VirtioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Identity(identity) => write!(f, "{identity} is not a modern virtio device"),
-            Self::Structure(kind) => write!(f, "its configuration structure of type {kind} is missing or cut"),
+            Self::Structure(kind) => {
+                write!(f, "its configuration structure of type {kind} is missing or cut")
+            }
             Self::Bar(error) => write!(f, "{error}"),
         }
     }
@@ -94,7 +96,10 @@ impl Register for u32 {}
 impl Registers {
     fn pointer<T: Register>(self, offset: u64) -> *mut T {
         let end = offset + size_of::<T>() as u64;
-        assert!(end <= self.length && (self.address + offset) % size_of::<T>() as u64 == 0, "a register within");
+        assert!(
+            end <= self.length && (self.address + offset) % size_of::<T>() as u64 == 0,
+            "a register within"
+        );
         (self.address + offset) as *mut T
     }
 
@@ -150,7 +155,8 @@ impl PciTransport {
             let place = bars.get_mut(usize::from(index)).ok_or(VirtioError::Bar(BarError::Missing(index)))?;
             if place.is_none() {
                 let bar = function.bar(index).map_err(VirtioError::Bar)?;
-                *place = Some(MappedBar::map(bar, index, Rights::Registers, space).map_err(VirtioError::Bar)?);
+                *place =
+                    Some(MappedBar::map(bar, index, Rights::Registers, space).map_err(VirtioError::Bar)?);
             }
             place.ok_or(VirtioError::Bar(BarError::Missing(index)))
         };
@@ -159,7 +165,8 @@ impl PciTransport {
             let of_kind = |(identifier, offset): &(u8, u8)| {
                 *identifier == CAPABILITY && function.read_u8(offset + CAP_CFG_TYPE) == kind
             };
-            let (_, capability) = function.capabilities().find(of_kind).ok_or(VirtioError::Structure(kind))?;
+            let (_, capability) =
+                function.capabilities().find(of_kind).ok_or(VirtioError::Structure(kind))?;
             let length = u64::from(function.read_u32(capability + CAP_LENGTH));
             let offset = u64::from(function.read_u32(capability + CAP_OFFSET));
             let bar = mapped(function.read_u8(capability + CAP_BAR))?;

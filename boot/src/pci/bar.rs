@@ -48,8 +48,12 @@ impl fmt::Display for BarError {
         match self {
             Self::Missing(index) => write!(f, "BAR {index} is not implemented"),
             Self::Ports(index) => write!(f, "BAR {index} is one of I/O ports, not of memory"),
-            Self::Address(index, address) => write!(f, "BAR {index} has the address {address:#x}, which cannot be"),
-            Self::TooHigh(index, address) => write!(f, "BAR {index} has 32 bits, which cannot hold {address:#x}"),
+            Self::Address(index, address) => {
+                write!(f, "BAR {index} has the address {address:#x}, which cannot be")
+            }
+            Self::TooHigh(index, address) => {
+                write!(f, "BAR {index} has 32 bits, which cannot hold {address:#x}")
+            }
             Self::TooSmall(index, size) => write!(f, "BAR {index} has {size:#x} bytes only"),
             Self::Map(index, error) => write!(f, "BAR {index} cannot be mapped: {error}"),
         }
@@ -74,7 +78,8 @@ impl Function {
         if is_64_bit && index + 1 == COUNT {
             return Err(BarError::Missing(index));
         }
-        let address = u64::from(low & !0xf) | if is_64_bit { u64::from(self.read_u32(offset + 4)) << 32 } else { 0 };
+        let address =
+            u64::from(low & !0xf) | if is_64_bit { u64::from(self.read_u32(offset + 4)) << 32 } else { 0 };
 
         let command = self.read_u16(COMMAND);
         self.write_u16(COMMAND, command & !COMMAND_MEMORY);

@@ -285,12 +285,17 @@ impl Requests {
         Ok(called)
     }
 
-    /// Sends one request and waits for its reply, for at most `limit`. Replies to other requests are dropped.
+    /// Sends one request with room for a reply of `capacity` bytes and waits for it, for at most `limit`. Replies to other requests are dropped.
     ///
     /// # Errors
     /// [`RequestError`].
-    pub fn exchange(&mut self, request: &[u8], limit: Duration) -> Result<Vec<u8>, RequestError> {
-        let token = self.submit(request, self.limit)?;
+    pub fn exchange(
+        &mut self,
+        request: &[u8],
+        capacity: u32,
+        limit: Duration,
+    ) -> Result<Vec<u8>, RequestError> {
+        let token = self.submit(request, capacity)?;
         self.kick()?;
         loop {
             let (of, reply) = self.wait(limit)?;
