@@ -2,19 +2,38 @@
 
 //! The host side of Skerry, as a library: the `skerry` command and the tests are thin layers over it.
 //!
-//! | module           | subject                                                                                |
-//! |------------------|----------------------------------------------------------------------------------------|
-//! | [`qemu`]         | finding QEMU, choosing the accelerator, child processes that never outlive their parent  |
-//! | [`qmp`]          | QEMU's machine protocol                                                                |
-//! | [`service_vm`]   | the VM that runs the image                                                             |
-//! | [`bridge`]       | the vhost-user backend that wires client VMs to the service VM                         |
+//! | module | subject |
+//! |---|---|
+//! | [`qemu`]           | finding QEMU, choosing the accelerator, child processes that never outlive their parent |
+//! | [`qmp`]            | QEMU's machine protocol |
+//! | [`ivshmem`]        | the server side of ivshmem-doorbell, every message written beforehand |
+//! | [`shared_memory`]  | memory that other processes map: memfds and their checks |
+//! | [`event`]          | eventfds, the kicks and calls |
+//! | [`volume`]         | the volume's file: checked, locked |
+//! | [`service_vm`]     | the VM that runs the image |
+//! | [`control_ring`]   | the preallocated ring between the host and the image |
+//! | [`ring_driver`]    | the driver side of a split ring |
+//! | [`client`]         | a 9P client over any ring |
+//! | [`front_end`]      | a vhost-user front end: a client without Linux |
+//! | [`bridge`]         | the vhost-user backend that wires client VMs to the service VM |
+//! | [`client_kernel`]  | the client's kernel, unpacked |
+//! | [`kernel_modules`] | which modules the client kernel loads, in which order |
+//! | [`initramfs`]      | the archive that is the client VM's root |
+//! | [`client_vm`]      | a Linux VM that mounts what a bridge (or QEMU itself) serves |
+//! | [`volume_image`]   | volumes made by `mkfs.ext4`: the demo, and an imported directory |
+//! | [`workspace`]      | where provisioning and cargo leave what a VM needs |
+//! | [`test_directory`] | a directory that is gone after a test |
 
 pub mod bridge;
 pub mod client;
+pub mod client_kernel;
+pub mod client_vm;
 pub mod control_ring;
 pub mod event;
 pub mod front_end;
+pub mod initramfs;
 pub mod ivshmem;
+pub mod kernel_modules;
 pub mod qemu;
 pub mod qmp;
 pub mod ring_driver;
@@ -22,3 +41,5 @@ pub mod service_vm;
 pub mod shared_memory;
 pub mod test_directory;
 pub mod volume;
+pub mod volume_image;
+pub mod workspace;

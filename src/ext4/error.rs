@@ -5,12 +5,14 @@
 use core::fmt;
 
 use super::blockmap::BlockMapFault;
+use super::dir::DirectoryFault;
 use super::extent::ExtentFault;
 use super::features::{Incompat, RoCompat};
 use super::group::GroupFault;
 use super::inline::InlineFault;
 use super::inode::InodeFault;
 use super::symlink::SymlinkFault;
+use super::xattr::AttributeFault;
 use crate::fs::Errno;
 use crate::mem::Full;
 
@@ -196,6 +198,22 @@ pub enum Damage {
         /// What is wrong.
         fault: BlockMapFault,
     },
+    /// A directory.
+    Directory {
+        /// The inode's number.
+        inode: u32,
+        /// What is wrong.
+        fault: DirectoryFault,
+    },
+    /// The extended attributes of an inode.
+    Attributes {
+        /// The inode's number.
+        inode: u32,
+        /// The block they are in; 0 for the inode itself.
+        block: u64,
+        /// What is wrong.
+        fault: AttributeFault,
+    },
     /// The inline content of an inode.
     Inline {
         /// The inode's number.
@@ -222,6 +240,13 @@ impl fmt::Display for Damage {
             Self::Inode { inode, fault } => write!(f, "inode {inode}: {fault}"),
             Self::Extent { inode, fault } => write!(f, "extent tree of inode {inode}: {fault}"),
             Self::BlockMap { inode, fault } => write!(f, "block map of inode {inode}: {fault}"),
+            Self::Directory { inode, fault } => write!(f, "directory {inode}: {fault}"),
+            Self::Attributes { inode, block: 0, fault } => {
+                write!(f, "attributes in inode {inode}: {fault}")
+            }
+            Self::Attributes { inode, block, fault } => {
+                write!(f, "attributes of inode {inode}, block {block}: {fault}")
+            }
             Self::Inline { inode, fault } => write!(f, "inline data of inode {inode}: {fault}"),
             Self::Symlink { inode, fault } => write!(f, "symbolic link {inode}: {fault}"),
         }

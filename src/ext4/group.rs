@@ -188,7 +188,7 @@ fn checksum(superblock: &Superblock, number: u32, raw: &[u8]) -> u16 {
     let before = raw.get(..CHECKSUM_OFFSET).unwrap_or_default();
     let after = raw.get(CHECKSUM_OFFSET + 2..).unwrap_or_default();
     if superblock.has_metadata_csum() {
-        let sum = crc32c(crc32c(crc32c(superblock.checksum_seed, &number), before), &[0; 2]);
+        let sum = crc32c(crc32c(crc32c(superblock.checksum_seed(), &number), before), &[0; 2]);
         let [low, high, ..] = crc32c(sum, after).to_le_bytes();
         u16::from_le_bytes([low, high])
     } else {
@@ -206,7 +206,8 @@ mod tests {
     fn fault(image: &Image, number: u32, offset: usize) -> Option<(u32, GroupFault)> {
         let mut bytes = image.bytes();
         let superblock = Superblock::read(&bytes).unwrap();
-        let block = descriptor_block(&superblock, number) as usize * superblock.block_size as usize;
+        let block =
+            usize::try_from(descriptor_block(&superblock, number)).unwrap() * superblock.block_size as usize;
         let index = number % superblock.descriptors_per_block();
         bytes[block + index as usize * usize::from(superblock.s_desc_size) + offset] ^= 0x81;
         match Volume::mount(bytes) {

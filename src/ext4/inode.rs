@@ -183,7 +183,7 @@ impl<'v> Inode<'v> {
         let fields = raw.get(..fields_end).unwrap_or(raw);
 
         let generation = le32(raw, 0x64);
-        let seed = crc32c(superblock.checksum_seed, &number.to_le_bytes());
+        let seed = crc32c(superblock.checksum_seed(), &number.to_le_bytes());
         let checksum_seed = crc32c(seed, &generation.to_le_bytes());
         if superblock.has_metadata_csum() {
             check_checksum(checksum_seed, raw, fields)?;
@@ -336,7 +336,7 @@ mod tests {
         let superblock = volume.superblock();
         let Group { inode_table, .. } = volume.group((number - 1) / superblock.s_inodes_per_group).unwrap();
         let index = (number - 1) % superblock.s_inodes_per_group;
-        inode_table as usize * superblock.block_size as usize
+        usize::try_from(inode_table).unwrap() * superblock.block_size as usize
             + index as usize * usize::from(superblock.s_inode_size)
     }
 

@@ -103,12 +103,11 @@ fn put_zeros(sink: &mut dyn Sink, count: u64) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ext4::testing::{Collected, Image, Numbers, read};
+    use crate::ext4::testing::{Collected, Image, Numbers, pattern, read};
     use crate::fs::{Errno, FileSystem, Node};
     use std::fs::File;
     use std::os::unix::fs::FileExt;
     use std::path::Path;
-    use std::string::ToString;
     use std::vec::Vec;
 
     /// A content of `blocks` pieces of `size` bytes; each second one is zeros, and the last is cut short.
@@ -139,11 +138,11 @@ mod tests {
         assert!(read(&volume, number, 0, u32::MAX).unwrap() == content, "{path}");
         let mut numbers = Numbers(0x5eed);
         for _ in 0..400 {
-            let offset = numbers.below(content.len() as u64 + 9);
+            let offset = numbers.below(content.len() + 9);
             let count = numbers.below(20_000);
-            let start = content.len().min(offset as usize);
-            let end = content.len().min(start + count as usize);
-            let found = read(&volume, number, offset, count as u32).unwrap();
+            let start = content.len().min(offset);
+            let end = content.len().min(start + count);
+            let found = read(&volume, number, offset as u64, u32::try_from(count).unwrap()).unwrap();
             assert!(found == content[start..end], "{path}: {count} bytes at {offset}");
         }
     }
@@ -182,7 +181,10 @@ mod tests {
         let volume = image.mount();
         let number = image.inode("/comb");
         let mut sink = Collected::default();
-        assert_eq!(volume.read(Node(number.into()), 0, u32::MAX, &mut sink), Ok(content.len() as u32));
+        assert_eq!(
+            volume.read(Node(number.into()), 0, u32::MAX, &mut sink),
+            Ok(u32::try_from(content.len()).unwrap())
+        );
         assert!(sink.bytes == content);
         assert_eq!(sink.pieces, 58_000, "one for each extent and each hole");
     }
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn an_extent_is_handed_over_in_one_piece() {
-        let content: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
+        let content = pattern(3_000_000);
         let image =
             Image::new("16M", &["-b", "1024"], |root| std::fs::write(root.join("file"), &content).unwrap());
         let number = image.inode("/file");
@@ -273,7 +275,7 @@ mod tests {
                 Err(crate::mem::Full)
             }
         }
-        let image = Image::new("1M", &[], |root| std::fs::write(root.join("file"), "x".to_string()).unwrap());
+        let image = Image::new("1M", &[], |root| std::fs::write(root.join("file"), "x").unwrap());
         let node = Node(image.inode("/file").into());
         assert_eq!(image.mount().read(node, 0, 1, &mut Closed), Err(Errno::EMSGSIZE));
     }

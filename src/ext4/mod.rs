@@ -13,6 +13,8 @@
 //! | `group`      | group descriptors                                                |
 //! | `inode`      | inodes; `timestamp`: their times                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
+//! | `dir`        | directories; `dirent`: their records; `htree`, `hash`: their index |
+//! | `xattr`      | extended attributes; `acl`: access control lists               |
 //! | `inline`     | content in the inode                                             |
 //! | `symlink`    | targets of symbolic links                                        |
 //! | `journal`    | whether the journal is empty                                     |
@@ -20,13 +22,18 @@
 //! | `error`      | what can be wrong                                                |
 //! | `checksum`, `field` | sums and numbers as the format has them                   |
 
+mod acl;
 mod blockmap;
 mod checksum;
+mod dir;
+mod dirent;
 mod error;
 mod extent;
 mod features;
 mod field;
 mod group;
+mod hash;
+mod htree;
 mod inline;
 mod inode;
 mod journal;
@@ -37,21 +44,28 @@ mod symlink;
 #[cfg(test)]
 mod testing;
 mod timestamp;
+mod xattr;
 
 use core::fmt;
 use core::ops::ControlFlow;
 
+pub use acl::AclFault;
 pub use blockmap::BlockMapFault;
+use dir::Directory;
+pub use dir::{DirectoryFault, LeafFault};
+pub use dirent::RecordFault;
 use error::Error;
 pub use error::{Damage, MountError};
 pub use extent::ExtentFault;
 pub use features::{Incompat, RoCompat};
 pub use group::GroupFault;
+pub use htree::IndexFault;
 pub use inline::InlineFault;
 use inode::Inode;
 pub use inode::InodeFault;
 use superblock::Superblock;
 pub use symlink::SymlinkFault;
+pub use xattr::{AttributeFault, ValueFault};
 
 use crate::fs::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node};
 use crate::mem::Sink;
@@ -125,6 +139,11 @@ impl<R: Region> Volume<R> {
         }
         Ok(inode)
     }
+
+    /// The directory of a node that was handed out.
+    fn directory(&self, node: Node) -> Result<Directory<'_, R>, Error> {
+        Directory::new(self, self.file(node)?)
+    }
 }
 
 impl<R: Region> fmt::Debug for Volume<R> {
@@ -138,14 +157,20 @@ impl<R: Region> FileSystem for Volume<R> {
         Node(u64::from(inode::ROOT))
     }
 
-    fn lookup(&self, directory: Node, _name: &[u8]) -> Result<Node, Errno> {
-        self.file(directory).map_err(|error| error.answer(directory.0))?;
-        Err(Errno::EOPNOTSUPP)
+    fn lookup(&self, directory: Node, name: &[u8]) -> Result<Node, Errno> {
+        self.directory(directory)
+            .and_then(|directory| {
+                let node = Node(u64::from(directory.lookup(name)?));
+                self.file(node).map(|_| node)
+            })
+            .map_err(|error| error.answer(directory.0))
     }
 
     fn parent(&self, directory: Node) -> Result<Node, Errno> {
-        self.file(directory).map_err(|error| error.answer(directory.0))?;
-        Err(Errno::EOPNOTSUPP)
+        self.directory(directory)
+            .and_then(|directory| directory.parent())
+            .map(|number| Node(u64::from(number)))
+            .map_err(|error| error.answer(directory.0))
     }
 
     fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
@@ -166,26 +191,191 @@ impl<R: Region> FileSystem for Volume<R> {
     fn read_directory(
         &self,
         directory: Node,
-        _offset: u64,
-        _visit: &mut dyn FnMut(&DirectoryEntry<'_>) -> ControlFlow<()>,
+        offset: u64,
+        visit: &mut dyn FnMut(&DirectoryEntry<'_>) -> ControlFlow<()>,
     ) -> Result<(), Errno> {
-        self.file(directory).map_err(|error| error.answer(directory.0))?;
-        Err(Errno::EOPNOTSUPP)
+        self.directory(directory)
+            .and_then(|directory| directory.read(offset, visit))
+            .map_err(|error| error.answer(directory.0))
     }
 
     fn read_link(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
         self.file(node).and_then(|inode| self.read_target(&inode, sink)).map_err(|error| error.answer(node.0))
     }
 
-    fn list_attributes(&self, _node: Node, _sink: &mut dyn Sink) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+    fn list_attributes(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
+        self.file(node).and_then(|inode| self.list_names(&inode, sink)).map_err(|error| error.answer(node.0))
     }
 
-    fn read_attribute(&self, _node: Node, _name: &[u8], _sink: &mut dyn Sink) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
+    fn read_attribute(&self, node: Node, name: &[u8], sink: &mut dyn Sink) -> Result<(), Errno> {
+        self.file(node)
+            .and_then(|inode| self.read_value(&inode, name, sink))
+            .map_err(|error| error.answer(node.0))
     }
 
     fn status(&self) -> Result<FileSystemStatus, Errno> {
         Ok(self.volume_status())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::Full;
+    use std::time::{Duration, Instant};
+    use std::vec::Vec;
+    use testing::{Image, Numbers, set_superblock};
+
+    /// A region that can be changed again once its volume is gone.
+    struct Borrowed<'a>(&'a [u8]);
+
+    impl Region for Borrowed<'_> {
+        fn len(&self) -> u64 {
+            self.0.len() as u64
+        }
+
+        fn bytes(&self, offset: u64, length: usize) -> Option<&[u8]> {
+            let start = usize::try_from(offset).ok()?;
+            self.0.get(start..start.checked_add(length)?)
+        }
+    }
+
+    /// A sink that only counts.
+    struct Counted(u64);
+
+    impl Sink for Counted {
+        fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+            self.0 += bytes.len() as u64;
+            Ok(())
+        }
+
+        fn put_zeros(&mut self, count: usize) -> Result<(), Full> {
+            self.0 += count as u64;
+            Ok(())
+        }
+    }
+
+    /// Asks all there is to ask about every inode; how many answers were no error.
+    fn ask_everything(volume: &Volume<Borrowed<'_>>) -> u32 {
+        let mut answered = u32::from(volume.status().is_ok());
+        for number in 0..=volume.superblock().s_inodes_count.min(80) {
+            let node = Node(number.into());
+            let size = volume.attributes(node).map_or(0, |attributes| attributes.size);
+            answered += u32::from(size > 0);
+            for offset in [0, size / 2, size.saturating_sub(100)] {
+                let mut sink = Counted(0);
+                if let Ok(count) = volume.read(node, offset, 300_000, &mut sink) {
+                    assert_eq!(u64::from(count), sink.0);
+                    answered += 1;
+                }
+            }
+            answered += u32::from(volume.read_link(node, &mut Counted(0)).is_ok());
+            answered += u32::from(volume.parent(node).is_ok());
+            answered += u32::from(volume.lookup(node, b"comb").is_ok());
+            let mut visit = |_: &DirectoryEntry<'_>| ControlFlow::Continue(());
+            answered += u32::from(volume.read_directory(node, 0, &mut visit).is_ok());
+            answered += u32::from(volume.list_attributes(node, &mut Counted(0)).is_ok());
+            answered += u32::from(volume.read_attribute(node, b"user.name", &mut Counted(0)).is_ok());
+        }
+        answered
+    }
+
+    fn varied(options: &[&str]) -> Image {
+        let image = Image::new("512K", options, |root| {
+            let comb: Vec<u8> = (0..160u8).flat_map(|index| [index % 2; 1024]).collect();
+            std::fs::write(root.join("comb"), comb).unwrap();
+            std::fs::write(root.join("small"), "a few bytes").unwrap();
+            std::fs::create_dir_all(root.join("one/two/three")).unwrap();
+            std::os::unix::fs::symlink("one/two", root.join("fast")).unwrap();
+            std::os::unix::fs::symlink("one/".repeat(20), root.join("slow")).unwrap();
+        });
+        image.debugfs("ea_set /small user.name value");
+        image
+    }
+
+    #[test]
+    fn no_changed_bytes_make_it_panic_or_take_long() {
+        let mut numbers = Numbers(0x0dd_ba11);
+        let mut answered = 0;
+        let mut slowest = Duration::ZERO;
+        for options in [
+            &["-b", "1024", "-N", "64"][..],
+            &["-b", "1024", "-N", "64", "-O", "^metadata_csum,^has_journal"],
+            &["-b", "1024", "-N", "64", "-O", "^metadata_csum,^has_journal,inline_data"],
+            &["-b", "1024", "-N", "64", "-t", "ext2"],
+        ] {
+            let mut bytes = varied(options).bytes();
+            let metadata = 60 * 1024;
+            for _ in 0..1000 {
+                let area = if numbers.below(4) == 0 { bytes.len() } else { metadata };
+                let mut changed = Vec::new();
+                for _ in 0..=numbers.below(3) {
+                    let place = 1024 + numbers.below(area - 1024);
+                    changed.push((place, bytes[place]));
+                    bytes[place] = match numbers.below(3) {
+                        0 => 0xff,
+                        1 => 0,
+                        _ => numbers.byte(),
+                    };
+                }
+                let start = Instant::now();
+                if let Ok(volume) = Volume::mount(Borrowed(&bytes)) {
+                    answered += ask_everything(&volume);
+                }
+                slowest = slowest.max(start.elapsed());
+                for (place, byte) in changed.into_iter().rev() {
+                    bytes[place] = byte;
+                }
+            }
+            let sound = ask_everything(&Volume::mount(Borrowed(&bytes)).unwrap());
+            assert_eq!(sound, 39, "of the unchanged volume, each answer that is no error");
+        }
+        assert!(answered > 10_000, "most changes leave most of the volume readable: {answered}");
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    }
+
+    #[test]
+    fn superblocks_with_a_right_checksum_and_wrong_fields_never_panic() {
+        let mut numbers = Numbers(0x5b);
+        let original = varied(&["-b", "1024", "-N", "64", "-O", "meta_bg,^resize_inode"]).bytes();
+        let mut mounted = 0;
+        for _ in 0..3000 {
+            let mut bytes = original.clone();
+            let offset = numbers.below(0x280);
+            let value = [0, 0xff, numbers.byte()][numbers.below(3)];
+            set_superblock(&mut bytes, offset, &[value]);
+            if let Ok(volume) = Volume::mount(Borrowed(&bytes)) {
+                mounted += 1;
+                ask_everything(&volume);
+            }
+        }
+        assert!(mounted > 500, "many fields do not matter to a reader: {mounted}");
+    }
+
+    #[test]
+    fn a_region_that_shrinks_after_the_mount_gives_errors() {
+        struct Shrinking(Vec<u8>, core::cell::Cell<usize>);
+        impl Region for Shrinking {
+            fn len(&self) -> u64 {
+                self.0.len() as u64
+            }
+            fn bytes(&self, offset: u64, length: usize) -> Option<&[u8]> {
+                let start = usize::try_from(offset).ok()?;
+                self.0.get(..self.1.get())?.get(start..start.checked_add(length)?)
+            }
+        }
+        let bytes = varied(&["-b", "1024", "-N", "64"]).bytes();
+        let length = bytes.len();
+        let volume = Volume::mount(Shrinking(bytes, core::cell::Cell::new(length))).unwrap();
+        assert!(volume.attributes(volume.root()).is_ok());
+        for length in (0..length).step_by(1000) {
+            volume.region.1.set(length);
+            for number in 0..64 {
+                let _ = volume.read(Node(number), 0, 1 << 20, &mut Counted(0));
+                let _ = volume.read_link(Node(number), &mut Counted(0));
+            }
+        }
+        volume.region.1.set(0);
+        assert_eq!(volume.attributes(volume.root()), Err(Errno::EUCLEAN));
     }
 }

@@ -85,7 +85,6 @@ fn halves(uuid: [u8; 16]) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::ext4::testing::Image;
     use crate::fs::FileSystem;
 

@@ -165,6 +165,11 @@ pub(super) fn read(volume: &TestVolume, number: u32, offset: u64, count: u32) ->
     Ok(sink.bytes)
 }
 
+/// `length` bytes, of which no two neighbours are equal and none is 0.
+pub(super) fn pattern(length: usize) -> Vec<u8> {
+    (1..=251).cycle().take(length).collect()
+}
+
 /// The target of the symbolic link with inode `number`.
 pub(super) fn read_link(volume: &TestVolume, number: u32) -> Result<Vec<u8>, Errno> {
     let mut sink = Collected::default();
@@ -186,10 +191,16 @@ pub(super) struct Numbers(pub u64);
 
 impl Numbers {
     /// A number below `limit`.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % limit
+        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16;
+        usize::try_from(number).unwrap() % limit
+    }
+
+    /// Any byte.
+    pub(super) fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
     }
 }

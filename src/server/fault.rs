@@ -30,7 +30,7 @@ pub enum SessionFault {
     SizeAboveMsize {
         /// The field of the request.
         size: u32,
-        /// What the session agreed to; [`MAX_REQUEST_HEAD`] before Tversion.
+        /// What the session agreed to; [`MAX_REQUEST_HEAD`](super::session::MAX_REQUEST_HEAD) before Tversion.
         msize: u32,
     },
     /// The writable part of the chain has no room for the reply (Rlerror at the least).

@@ -4,7 +4,7 @@
 //!
 //! [`Session::handle`] takes one request out of a descriptor chain, and puts one reply into it. It checks the
 //! framing, gathers what stands before the payload into a private buffer, parses that with [`crate::wire`] and
-//! calls [`dispatch`]. Each request then is one function of the file of its family, which knows its message,
+//! calls `dispatch`. Each request then is one function of the file of its family, which knows its message,
 //! the session, and the exports ([`crate::fs::FileSystem`]), and answers with its reply or an [`Errno`].
 //!
 //! What goes wrong is of two classes. A *reply error* is answered as Rlerror, and the session goes on. A

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Txattrwalk and Txattrcreate: extended attributes are read like files. The reading is Tread, in [`super::io`].
+//! Txattrwalk and Txattrcreate: extended attributes are read like files. The reading is Tread, in `io.rs`.
 
 use alloc::boxed::Box;
 

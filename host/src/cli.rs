@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The command line of `skerry`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use log::LevelFilter;
+use skerry_host::bridge::SLOTS;
+use skerry_host::client_vm::{LARGEST_MSIZE, MemorySize};
+
+/// Skerry: an ext4 volume, served over 9P by a virtual machine that does nothing else.
+#[derive(Debug, Parser)]
+#[command(name = "skerry", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot the service VM and a Linux client VM that mounts the volume at /mnt; give a shell in the client.
+    Vm(Vm),
+}
+
+/// The options of `skerry vm`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Vm {
+    /// Serve a volume that is made of DIR (by mkfs.ext4 -d) and removed at the end.
+    #[arg(long, value_name = "DIR", conflicts_with = "volume")]
+    pub import: Option<PathBuf>,
+    /// Serve this ext4 image. Without this and --import: a small demo.
+    #[arg(long, value_name = "IMG")]
+    pub volume: Option<PathBuf>,
+    /// Run CMD (by sh -c) in the client instead of a shell; exit with its exit status.
+    #[arg(long, value_name = "CMD", conflicts_with = "no_client")]
+    pub run: Option<String>,
+    /// Add the files in DIR to the client's root: programs, libraries, data.
+    #[arg(long, value_name = "DIR", conflicts_with = "no_client")]
+    pub files: Option<PathBuf>,
+    /// Boot only the service VM, and print how to attach a client.
+    #[arg(long)]
+    pub no_client: bool,
+    /// How many sockets to offer with --no-client: one for each client.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "no_client", value_parser = clap::value_parser!(u8).range(1..=SLOTS as i64))]
+    pub sockets: u8,
+    /// RAM of the client VM: a power of two from 128M to 8G.
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    pub memory: MemorySize,
+    /// The largest 9P message that the client's mount asks for, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = LARGEST_MSIZE, value_parser = clap::value_parser!(u32).range(4096..=LARGEST_MSIZE as i64))]
+    pub msize: u32,
+    /// What is logged to standard error; `debug` also shows the client kernel's console.
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    pub log_level: Level,
+}
+
+const AFTER_HELP: &str = "\
+The client mounts the volume read-only: the server does not write yet.
+
+Standard input that is no terminal is the command's; without --run, a shell
+in the client reads it. Only the command's output goes to standard output.
+
+Exit status: that of the command or shell (127: not found; 128 + n: ended by
+signal n); 125 if Skerry itself fails; 2 for a wrong command line.
+
+Environment: ACCEL=kvm or ACCEL=tcg overrides the choice of accelerator;
+SKERRY_QEMU names another QEMU.";
+
+/// Log levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Only errors.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And what happens.
+    Info,
+    /// And what it happens with.
+    Debug,
+    /// And everything.
+    Trace,
+}
+
+impl Level {
+    /// The filter of the `log` crate.
+    pub fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::Error,
+            Self::Warn => LevelFilter::Warn,
+            Self::Info => LevelFilter::Info,
+            Self::Debug => LevelFilter::Debug,
+            Self::Trace => LevelFilter::Trace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn two_volumes_are_refused() {
+        assert!(Cli::try_parse_from(["skerry", "vm", "--import", "d", "--volume", "i"]).is_err());
+    }
+
+    #[test]
+    fn a_memory_size_that_cannot_be_mapped_is_refused_with_the_nearest() {
+        let error = Cli::try_parse_from(["skerry", "vm", "--memory", "600M"]).unwrap_err().to_string();
+        assert!(error.contains("use 512M or 1G"), "{error}");
+    }
+}

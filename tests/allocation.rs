@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! No request makes the server allocate: all its memory is there before the first one.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::ptr::NonNull;
+
+use skerry::fs::{
+    Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node, Timestamp,
+};
+use skerry::mem::Sink;
+use skerry::mem::guest::{GuestAddress, GuestMemory};
+use skerry::mem::scatter::ScatterList;
+use skerry::server::{Exports, Scratch, Session, SessionLimits};
+use skerry::wire::{
+    Fid, GetattrMask, MessageType, Names, OpenFlags, Tag, Tattach, Tclunk, Tgetattr, Tlopen, Tmessage, Tread,
+    Treaddir, Treadlink, Tstatfs, Tversion, Twalk, Txattrwalk, VERSION,
+};
+
+/// The system's allocator, with a count for each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to `System` with the caller's own arguments, whose contract is the same.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: see above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: see above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A directory (node 1) with a file (2) and a symbolic link (3).
+struct Small;
+
+const ENTRIES: [(&[u8], Node, FileKind); 4] = [
+    (b".", Node(1), FileKind::Directory),
+    (b"..", Node(1), FileKind::Directory),
+    (b"file", Node(2), FileKind::Regular),
+    (b"link", Node(3), FileKind::Symlink),
+];
+
+impl FileSystem for Small {
+    fn root(&self) -> Node {
+        Node(1)
+    }
+
+    fn lookup(&self, _directory: Node, name: &[u8]) -> Result<Node, Errno> {
+        ENTRIES.iter().find(|entry| entry.0 == name).map(|entry| entry.1).ok_or(Errno::ENOENT)
+    }
+
+    fn parent(&self, directory: Node) -> Result<Node, Errno> {
+        Ok(directory)
+    }
+
+    fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
+        let kind = ENTRIES.iter().find(|entry| entry.1 == node).ok_or(Errno::ENOENT)?.2;
+        let now = Timestamp::default();
+        Ok(Attributes {
+            kind,
+            mode: (kind as u32) << 12,
+            uid: 0,
+            gid: 0,
+            links: 1,
+            device: 0,
+            size: 1000,
+            block_size: 4096,
+            blocks: 2,
+            accessed: now,
+            modified: now,
+            changed: now,
+            created: None,
+            generation: None,
+            data_version: None,
+        })
+    }
+
+    fn read(&self, _node: Node, _offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
+        sink.put_zeros(count as usize).map_err(|_| Errno::EIO)?;
+        Ok(count)
+    }
+
+    fn read_directory(
+        &self,
+        _directory: Node,
+        offset: u64,
+        visit: &mut dyn FnMut(&DirectoryEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Errno> {
+        for ((name, node, kind), next) in
+            ENTRIES.into_iter().zip(1..).skip(usize::try_from(offset).unwrap_or(usize::MAX))
+        {
+            if visit(&DirectoryEntry { node, kind, next, name }).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_link(&self, _node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
+        sink.put(b"file").map_err(|_| Errno::EIO)
+    }
+
+    fn list_attributes(&self, _node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
+        sink.put(b"user.name\0").map_err(|_| Errno::EIO)
+    }
+
+    fn read_attribute(&self, _node: Node, _name: &[u8], sink: &mut dyn Sink) -> Result<(), Errno> {
+        sink.put(b"value").map_err(|_| Errno::EIO)
+    }
+
+    fn status(&self) -> Result<FileSystemStatus, Errno> {
+        Err(Errno::EUCLEAN)
+    }
+}
+
+#[test]
+fn no_request_makes_the_server_allocate() {
+    let request_mask = GetattrMask::ALL;
+    let (fid, offset, count) = (Fid(1), 0, 4096);
+    let names: [&[&[u8]]; 4] = [&[b"file"], &[b"link"], &[], &[b"nothing"]];
+    let walk = |newfid, names| Twalk { fid: Fid(0), newfid: Fid(newfid), wnames: Names::new(names).unwrap() };
+    let attach = Tattach { fid: Fid(0), afid: Fid::NOFID, uname: b"", aname: b"/", n_uname: 0 };
+    let requests: [Tmessage<'_>; 18] = [
+        Tversion { msize: 8192, version: VERSION }.into(),
+        attach.into(),
+        walk(1, names[0]).into(),
+        walk(2, names[1]).into(),
+        walk(3, names[2]).into(),
+        walk(4, names[3]).into(),
+        Tlopen { fid, flags: OpenFlags::RDONLY }.into(),
+        Tlopen { fid: Fid(3), flags: OpenFlags::RDONLY }.into(),
+        Tread { fid, offset, count }.into(),
+        Treaddir { fid: Fid(3), offset, count }.into(),
+        Treadlink { fid: Fid(2) }.into(),
+        Tgetattr { fid, request_mask }.into(),
+        Tstatfs { fid }.into(),
+        Txattrwalk { fid, newfid: Fid(5), name: b"user.name" }.into(),
+        Txattrwalk { fid, newfid: Fid(6), name: b"" }.into(),
+        Tread { fid: Fid(5), offset, count }.into(),
+        Tclunk { fid: Fid(5) }.into(),
+        Tclunk { fid: Fid(6) }.into(),
+    ];
+
+    let ram = Box::into_raw(vec![0_u8; 65_536].into_boxed_slice());
+    let mut memory = GuestMemory::new();
+    // SAFETY: the allocation was just given up by its owner and is never freed, so it stays mapped, and nobody holds
+    // a reference to it.
+    unsafe { memory.add_region(GuestAddress(0), 65_536, NonNull::new(ram.cast()).unwrap()) }.unwrap();
+    let mut session = Session::new(SessionLimits { max_fids: 8, max_msize: 8192 });
+    let (mut scratch, mut small) = (Box::new(Scratch::new()), Small);
+    let (mut readable, mut writable) = (Box::new(ScatterList::new()), Box::new(ScatterList::new()));
+
+    let before = ALLOCATIONS.with(Cell::get);
+    for request in requests.iter().cycle().take(10 * requests.len()) {
+        let mut bytes = [0; 256];
+        let tag = if request.kind() == MessageType::Tversion { Tag::NOTAG } else { Tag(1) };
+        let length = request.emit(tag, &mut bytes).unwrap();
+        let mut loader = readable.load(&memory);
+        loader.push(GuestAddress(0), u32::try_from(length).unwrap()).unwrap();
+        loader.into_writer().put(&bytes[..length]).unwrap();
+
+        let mut request_room = readable.load(&memory);
+        request_room.push(GuestAddress(0), u32::try_from(length).unwrap()).unwrap();
+        let mut reply_room = writable.load(&memory);
+        reply_room.push(GuestAddress(0x8000), 8192).unwrap();
+        let mut exports = Exports::new(&mut small);
+        let (readable, writable) = (request_room.into_reader(), reply_room.into_writer());
+        session.handle(&mut exports, readable, writable, &mut scratch).unwrap();
+    }
+    assert_eq!(ALLOCATIONS.with(Cell::get), before);
+    assert!(before > 0, "the count would have noticed");
+
+    // Of each round, only the walk to nothing and Tstatfs fail; so the others did what they are here for.
+    assert_eq!(session.statistics().errors, 20);
+}

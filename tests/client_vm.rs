@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Linux in a client VM against the service VM: everything that a volume holds, and two clients at a time.
+//!
+//! The oracle is the kernel's own ext4, which reads the same volume as a block device in the same client. The
+//! sums of what was imported are the host's.
+
+#[path = "client_vm/source_tree.rs"]
+mod source_tree;
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, PipeReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use skerry_host::bridge::{self, Bridge, Socket};
+use skerry_host::client_vm::{
+    ClientVm, Disk, MOUNT_LIMIT, Options, Output, Server, Streams, mount_options, output,
+};
+use skerry_host::{service_vm, volume_image, workspace};
+use tempfile::TempDir;
+
+/// The msizes of the mounts: the least that is usual, one that is no multiple of a page, the most that Linux uses.
+const MSIZES: [u32; 3] = [8192, 131_096, 512_000];
+
+/// Directories below `target/`, where there is room for a volume.
+fn scratch() -> TempDir {
+    fs::create_dir_all(workspace::target()).unwrap();
+    tempfile::tempdir_in(workspace::target()).unwrap()
+}
+
+/// The service VM with `volume`, and sockets for `count` clients.
+fn served(volume: &Path, directory: &Path, count: usize) -> (Bridge, Vec<Socket>) {
+    let socket =
+        |number| Socket { path: directory.join(format!("socket-{number}")), tag: "skerry".to_owned() };
+    let sockets: Vec<Socket> = (0..count).map(socket).collect();
+    let service = service_vm::Options {
+        image: service_vm::default_image().unwrap(),
+        volume: volume.to_path_buf(),
+        memory: 32,
+        log_level: "info".to_owned(),
+    };
+    let options = bridge::Options { service, sockets: sockets.clone() };
+    (Bridge::start(&options).unwrap(), sockets)
+}
+
+/// What a command in a client said, which must have ended well.
+fn succeeded(output: Output) -> String {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status, 0, "standard output:\n{stdout}\nstandard error:\n{stderr}");
+    assert!(stderr.is_empty(), "{stderr}");
+    stdout.into_owned()
+}
+
+/// The lines of `sha256sum` for every file below `root`, in the order of compare.sh's `given_sums`.
+fn host_sums(root: &Path) -> Vec<u8> {
+    let list = "find . -path ./many -prune -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum";
+    let listed = Command::new("sh").args(["-c", list]).current_dir(root).output().unwrap();
+    assert!(listed.status.success());
+    listed.stdout
+}
+
+#[test]
+fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
+    let scratch = scratch();
+    let source = scratch.path().join("source");
+    fs::create_dir(&source).unwrap();
+    source_tree::fill(&source).unwrap();
+    let volume = volume_image::import(&source).unwrap();
+
+    let files = scratch.path().join("files");
+    fs::create_dir_all(files.join("truth")).unwrap();
+    fs::write(files.join("truth/sums"), host_sums(&source)).unwrap();
+    fs::write(files.join("truth/enrich.sh"), include_str!("client_vm/enrich.sh")).unwrap();
+    fs::write(files.join("truth/compare.sh"), include_str!("client_vm/compare.sh")).unwrap();
+    fs::remove_dir_all(&source).unwrap();
+    let programs = ["find", "getfattr", "setfattr", "setfacl", "sha256sum", "diff", "sort"];
+    let disk = |writable| Disk { image: volume.path().to_path_buf(), writable };
+    let client = |server, writable, command: String| Options {
+        disk: Some(disk(writable)),
+        files: Some(files.clone()),
+        programs: programs.map(str::to_owned).to_vec(),
+        ..Options::run(server, command)
+    };
+
+    succeeded(output(&client(None, true, "sh /truth/enrich.sh".to_owned())).unwrap());
+    let checked = Command::new("/usr/sbin/e2fsck").arg("-fn").arg(volume.path()).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+
+    let (_bridge, mut sockets) = served(volume.path(), scratch.path(), 1);
+    let mounts: Vec<String> = MSIZES.iter().map(|&msize| format!("'{}'", mount_options(msize))).collect();
+    let compare = format!("sh /truth/compare.sh skerry {}", mounts.join(" "));
+    let said = succeeded(output(&client(sockets.pop().map(Server::VhostUser), false, compare)).unwrap());
+    eprint!("{said}");
+    assert!(!said.contains("differs"), "{said}");
+    assert_eq!(said.matches("compared: ").count(), MSIZES.len(), "{said}");
+    let count = |kind: &str| -> usize {
+        let line = said.lines().find_map(|line| line.strip_prefix(&format!("count: {kind} "))).unwrap();
+        line.parse().unwrap()
+    };
+    assert!(count("attributes") > source_tree::MANY);
+    assert!(count("devices") == 3 && count("xattrs") > 50, "{said}");
+    assert!(count("made-sums") >= 2000 && count("given-sums") > 1500, "{said}");
+}
+
+/// A tree of some files for clients that read it again and again, and the sums of it.
+fn small_volume(scratch: &Path) -> (tempfile::NamedTempFile, PathBuf) {
+    let (source, files) = (scratch.join("source"), scratch.join("files"));
+    fs::create_dir_all(&source).unwrap();
+    fs::create_dir_all(&files).unwrap();
+    for number in 0..40_u8 {
+        let bytes: Vec<u8> =
+            (0..700_000_u32).map(|at| (at >> 8) as u8 ^ (at as u8).wrapping_mul(number)).collect();
+        fs::write(source.join(format!("file-{number}")), bytes).unwrap();
+    }
+    fs::write(files.join("sums"), host_sums(&source)).unwrap();
+    (volume_image::import(&source).unwrap(), files)
+}
+
+/// A client that runs, with pipes to talk to it.
+struct Attended {
+    vm: ClientVm,
+    input: io::PipeWriter,
+    lines: io::Lines<BufReader<PipeReader>>,
+}
+
+impl Attended {
+    fn start(socket: &Socket, name: &str, files: &Path, command: &str) -> Self {
+        let (stdin, input) = io::pipe().unwrap();
+        let (lines, stdout) = io::pipe().unwrap();
+        let streams =
+            Streams { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(io::stderr()) };
+        let options = Options {
+            name: name.to_owned(),
+            files: Some(files.to_path_buf()),
+            ..Options::run(Some(Server::VhostUser(socket.clone())), command)
+        };
+        let mut vm = ClientVm::start(&options, streams).unwrap();
+        vm.wait_until_mounted(MOUNT_LIMIT).unwrap();
+        Self { vm, input, lines: BufReader::new(lines).lines() }
+    }
+
+    /// Waits until the client says this line, and nothing else before it.
+    fn says(&mut self, expected: &str) {
+        assert_eq!(self.lines.next().expect("the client says more").unwrap(), expected);
+    }
+}
+
+/// Verifies everything until a line comes in, and says so each time.
+const VERIFY_UNTIL_TOLD: &str = "exec 9<&0
+    { read -r line <&9; : >/tmp/enough; } &
+    cd /mnt
+    while ! [ -e /tmp/enough ]; do
+        sha256sum -c /sums >/tmp/out 2>&1 || { cat /tmp/out; exit 1; }
+        echo verified
+    done";
+
+#[test]
+fn a_client_that_is_killed_harms_no_other_and_its_socket_can_be_attached_again() {
+    let scratch = scratch();
+    let (volume, files) = small_volume(scratch.path());
+    let (_bridge, sockets) = served(volume.path(), scratch.path(), 2);
+
+    let mut doomed = Attended::start(&sockets[0], "first client", &files, VERIFY_UNTIL_TOLD);
+    let mut other = Attended::start(&sockets[1], "second client", &files, VERIFY_UNTIL_TOLD);
+    doomed.says("verified");
+    other.says("verified");
+    // Both are reading now.
+    doomed.vm.kill();
+    // The round that ran at that moment, and one that began after it.
+    other.says("verified");
+    other.says("verified");
+
+    let mut next = Attended::start(&sockets[0], "third client", &files, VERIFY_UNTIL_TOLD);
+    next.says("verified");
+    other.says("verified");
+    for mut client in [other, next] {
+        client.input.write_all(b"enough\n").unwrap();
+        assert_eq!(client.vm.wait().unwrap(), 0);
+    }
+}
+
+#[test]
+fn a_command_has_its_streams_and_its_exit_status_to_itself() {
+    let (stdin, mut input) = io::pipe().unwrap();
+    let (mut stdout, written) = io::pipe().unwrap();
+    let streams =
+        Streams { stdin: Box::new(stdin), stdout: Box::new(written), stderr: Box::new(io::stderr()) };
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect();
+    let sent = bytes.clone();
+    std::thread::spawn(move || input.write_all(&sent));
+    let reader = std::thread::spawn(move || {
+        let mut read = Vec::new();
+        io::Read::read_to_end(&mut stdout, &mut read).map(|_| read)
+    });
+    let mut vm = ClientVm::start(&Options::run(None, "cat; exit 7"), streams).unwrap();
+    assert_eq!(vm.wait().unwrap(), 7);
+    drop(vm);
+    assert!(reader.join().unwrap().unwrap() == bytes, "the bytes came back changed");
+}
+
+#[test]
+fn a_command_that_a_signal_ends_has_128_more_than_the_signal_as_its_status() {
+    // A process that it leaves behind does not keep the session open.
+    let command = "echo to standard error >/dev/stderr; sleep 1000 & kill -9 $$";
+    let output = output(&Options::run(None, command)).unwrap();
+    assert_eq!(output, Output { status: 137, stdout: Vec::new(), stderr: b"to standard error\n".to_vec() });
+}
