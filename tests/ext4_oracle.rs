@@ -258,7 +258,10 @@ fn compare_stats(volume: &OurVolume, image: &Path, found: &[u64]) -> BTreeMap<u6
         assert_eq!(ours.links, stat.links, "links: {context}");
         assert_eq!(ours.device, stat.device, "device: {context}");
         assert_eq!(ours.size, stat.size, "size: {context}");
-        assert_eq!(ours.blocks, stat.blocks, "blocks: {context}");
+        // Linux counts the sectors of a file in its inode, so that nobody takes it for one hole.
+        let inline =
+            if stat.kind == FileKind::Regular && stat.is_inline() { stat.size.div_ceil(512) } else { 0 };
+        assert_eq!(ours.blocks, stat.blocks + inline, "blocks: {context}");
         assert_eq!(ours.accessed, stat.accessed, "atime: {context}");
         assert_eq!(ours.modified, stat.modified, "mtime: {context}");
         assert_eq!(ours.changed, stat.changed, "ctime: {context}");
@@ -324,8 +327,17 @@ fn compare_data(volume: &OurVolume, image: &Path, directory: &Path, stats: &BTre
     for (&inode, stat) in stats {
         let node = Node(inode);
         if has_content(stat) {
-            let expected = fs::read(dump(inode)).unwrap();
+            let mut expected = fs::read(dump(inode)).unwrap();
             fs::remove_file(dump(inode)).unwrap();
+            if stat.is_inline() {
+                // debugfs dumps all the space that there is, and not what is counted beyond.
+                let size = usize::try_from(stat.size).unwrap();
+                assert!(
+                    expected.iter().skip(size).all(|byte| *byte == 0),
+                    "inode {inode} goes on behind its end"
+                );
+                expected.resize(size, 0);
+            }
             compare_content(volume, node, stat.kind, &expected);
         }
         let mut names = Collected::default();

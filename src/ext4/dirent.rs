@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn file_type_names_the_kind_only_where_it_exists_and_is_known() {
         let kinds = |rules| {
-            (0..=8).map(|file_type| {
+            (0..=8).map(move |file_type| {
                 let area = record(12, 12, b"a", file_type);
                 Records::new(&area, rules).next().unwrap().unwrap().kind.map(|kind| kind as u8)
             })

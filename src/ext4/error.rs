@@ -114,7 +114,7 @@ impl From<Error> for MountError {
     fn from(error: Error) -> Self {
         match error {
             Error::Corrupt(damage) => Self::Damaged(damage),
-            Error::Reply(_) => Self::Journal("a request for it was refused"),
+            Error::Reply(_) => Self::Journal("it cannot be read"),
         }
     }
 }

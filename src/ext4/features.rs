@@ -10,6 +10,10 @@
 //! * reads past every `ro_compat` feature, also those it does not know, for that is what the set promises; only
 //!   `bigalloc` is refused, as the unit of the free counts changes with it.
 //!
+//! Refused although reading could be made to work: `mmp`, for whoever asks for protection against two mounts must not get
+//! a reader that does not look; `encrypt` and `casefold`, for their names and contents would be wrong without keys and
+//! folding tables.
+//!
 //! Names are those that `dumpe2fs` prints and `mkfs.ext4 -O` takes.
 
 use core::fmt;

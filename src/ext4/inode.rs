@@ -70,7 +70,7 @@ pub(super) struct Inode<'v> {
     pub modified: Timestamp,
     pub changed: Timestamp,
     pub created: Option<Timestamp>,
-    /// Space taken, in units of 512 bytes.
+    /// Space taken outside of the inode, in units of 512 bytes.
     pub blocks512: u64,
     /// The block of the extended attributes; 0 for none. Not checked against the volume.
     pub file_acl: u64,
@@ -238,7 +238,7 @@ impl<'v> Inode<'v> {
             device: self.device(),
             size: self.size,
             block_size: u64::from(block_size),
-            blocks: self.blocks512,
+            blocks: self.blocks512 + self.inline_sectors(),
             accessed: self.accessed,
             modified: self.modified,
             changed: self.changed,
@@ -246,6 +246,13 @@ impl<'v> Inode<'v> {
             generation: Some(u64::from(self.generation)),
             data_version: Some(self.version),
         }
+    }
+
+    /// The sectors that `stat` counts for a regular file within its inode, as Linux does: else tools take it for one
+    /// hole and do not read it.
+    fn inline_sectors(&self) -> u64 {
+        let inline = self.kind == FileKind::Regular && self.flags.contains(InodeFlags::INLINE_DATA);
+        if inline { self.size.div_ceil(512) } else { 0 }
     }
 
     /// The device number of a device node: from `i_block[0]` in the old 8-bit pair, else from `i_block[1]` in the

@@ -14,7 +14,7 @@
 //! | `inode`      | inodes; `timestamp`: their times                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
 //! | `dir`        | directories; `dirent`: their records; `htree`, `hash`: their index |
-//! | `xattr`      | extended attributes; `acl`: access control lists               |
+//! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `inline`     | content in the inode                                             |
 //! | `symlink`    | targets of symbolic links                                        |
 //! | `journal`    | whether the journal is empty                                     |
@@ -27,6 +27,7 @@ mod blockmap;
 mod checksum;
 mod dir;
 mod dirent;
+mod ea_inode;
 mod error;
 mod extent;
 mod features;
@@ -38,6 +39,7 @@ mod inline;
 mod inode;
 mod journal;
 mod mapping;
+mod namespace;
 mod status;
 mod superblock;
 mod symlink;
@@ -54,6 +56,7 @@ pub use blockmap::BlockMapFault;
 use dir::Directory;
 pub use dir::{DirectoryFault, LeafFault};
 pub use dirent::RecordFault;
+pub use ea_inode::ValueFault;
 use error::Error;
 pub use error::{Damage, MountError};
 pub use extent::ExtentFault;
@@ -65,7 +68,7 @@ use inode::Inode;
 pub use inode::InodeFault;
 use superblock::Superblock;
 pub use symlink::SymlinkFault;
-pub use xattr::{AttributeFault, ValueFault};
+pub use xattr::AttributeFault;
 
 use crate::fs::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node};
 use crate::mem::Sink;

@@ -321,7 +321,8 @@ fn check_features(incompat: Incompat, ro_compat: RoCompat) -> Result<(), MountEr
     Ok(())
 }
 
-/// Warns of a volume that should be checked. Reading it harms nobody.
+/// Warns of a volume that should be checked. Reading it harms nobody: nor do orphans (`s_last_orphan`, or the feature
+/// `orphan_present`), which have no name left or are longer on disk than their size says.
 fn check_state(s_state: u16) {
     if s_state & STATE_ERROR != 0 {
         log::warn!(

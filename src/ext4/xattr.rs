@@ -15,9 +15,11 @@ use core::fmt;
 use super::Volume;
 use super::acl::{AclConversion, AclFault};
 use super::checksum::crc32c;
+use super::ea_inode::ValueFault;
 use super::error::{Damage, Error};
 use super::field::{le8, le16, le32};
-use super::inode::{Inode, InodeFlags, ROOT};
+use super::inode::{Inode, ROOT};
+use super::namespace::{ACL_ACCESS, ACL_DEFAULT, prefix, stored_name};
 use crate::fs::Errno;
 use crate::mem::Sink;
 use crate::mem::region::Region;
@@ -39,38 +41,16 @@ const LARGEST_STORED_VALUE: u32 = 1 << 24;
 
 /// `e_name_index` of the end of inline content, `system.data`.
 const SYSTEM: u8 = 7;
-/// `e_name_index` of the two access control lists, whose names have nothing behind the prefix.
-const ACL_ACCESS: u8 = 2;
-const ACL_DEFAULT: u8 = 3;
-
-/// The namespaces that are served: `e_name_index`, and what it stands for in front of `e_name`.
-const PREFIXES: [(u8, &[u8]); 6] = [
-    (1, b"user."),
-    (ACL_ACCESS, b"system.posix_acl_access"),
-    (ACL_DEFAULT, b"system.posix_acl_default"),
-    (4, b"trusted."),
-    (6, b"security."),
-    (10, b"gnu."),
-];
-
-/// The `e_name_index` and `e_name` that `name` is stored under; `None` in a namespace that is not served.
-fn stored_name(name: &[u8]) -> Option<(u8, &[u8])> {
-    PREFIXES.iter().find_map(|&(index, prefix)| {
-        let rest = name.strip_prefix(prefix)?;
-        (rest.is_empty() || prefix.ends_with(b".")).then_some((index, rest))
-    })
-}
-
 /// An `ext4_xattr_entry`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry<'v> {
+pub(super) struct Entry<'v> {
     e_name_index: u8,
-    e_name: &'v [u8],
+    pub(super) e_name: &'v [u8],
     e_value_offs: u16,
     /// The inode that holds the value; 0 if it is in the place itself.
-    e_value_inum: u32,
-    e_value_size: u32,
-    e_hash: u32,
+    pub(super) e_value_inum: u32,
+    pub(super) e_value_size: u32,
+    pub(super) e_hash: u32,
 }
 
 /// A place that passed its checks.
@@ -199,13 +179,6 @@ impl<'v> Place<'v> {
     }
 }
 
-/// `e_hash` of an attribute whose value is in an inode: over the name, its bytes extended by `extend`, and the
-/// value's hash.
-fn entry_hash(name: &[u8], value_hash: u32, extend: impl Fn(u8) -> u32) -> u32 {
-    let named = name.iter().fold(0_u32, |hash, byte| hash.rotate_left(5) ^ extend(*byte));
-    named.rotate_left(16) ^ value_hash
-}
-
 impl<R: Region> Volume<R> {
     /// The end of `inode`'s inline content: the value of `system.data`, which is never outside the inode.
     pub(super) fn inline_data<'v>(&self, inode: &Inode<'v>) -> Result<Option<&'v [u8]>, Error> {
@@ -225,8 +198,7 @@ impl<R: Region> Volume<R> {
     pub(super) fn list_names(&self, inode: &Inode<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
         for place in [self.place_in_inode(inode)?, self.place_in_block(inode)?].into_iter().flatten() {
             for entry in place.entries() {
-                let prefix = PREFIXES.iter().find(|(index, _)| *index == entry.e_name_index);
-                if let Some((_, prefix)) = prefix {
+                if let Some(prefix) = prefix(entry.e_name_index) {
                     sink.put(prefix)?;
                     sink.put(entry.e_name)?;
                     sink.put(&[0])?;
@@ -336,61 +308,14 @@ impl<R: Region> Volume<R> {
         entry: &Entry<'_>,
         mut take: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if let Some(value) = place.value(entry) {
-            return take(value);
+        match place.value(entry) {
+            Some(value) => take(value),
+            None => self.read_value_inode(owner, entry, take, |fault| {
+                let fault = AttributeFault::Value { inode: entry.e_value_inum, fault };
+                attribute_damage(owner, place.block, fault)
+            }),
         }
-        let fail = |fault| {
-            let fault = AttributeFault::Value { inode: entry.e_value_inum, fault };
-            attribute_damage(owner, place.block, fault)
-        };
-        if entry.e_value_inum == owner.number {
-            return Err(fail(ValueFault::Owner));
-        }
-        let inode = self.inode(entry.e_value_inum)?;
-        if !inode.flags.contains(InodeFlags::EA_INODE) {
-            return Err(fail(ValueFault::Flag));
-        }
-        if inode.size != u64::from(entry.e_value_size) {
-            return Err(fail(ValueFault::Size { i_size: inode.size, e_value_size: entry.e_value_size }));
-        }
-        let mut left = entry.e_value_size as usize;
-        let mut hash = self.superblock().checksum_seed();
-        let mut block = 0_u32;
-        while left > 0 {
-            let raw = self.file_block(&inode, block)?.ok_or_else(|| fail(ValueFault::Hole { block }))?;
-            let piece = raw.get(..left).unwrap_or(raw);
-            hash = crc32c(hash, piece);
-            take(piece)?;
-            left = left.saturating_sub(piece.len());
-            block = block.saturating_add(1);
-        }
-        check_value_hash(owner, &inode, entry, hash).map_err(fail)
     }
-}
-
-/// Compares the hash of a value in an inode with the two places that keep it: the inode's i_atime, and e_hash, where it
-/// is mixed with the name (by some kernels, as signed bytes).
-///
-/// Values of Lustre's older kind have no hash: the inode's i_mtime and i_generation refer to the owner instead.
-fn check_value_hash(
-    owner: &Inode<'_>,
-    inode: &Inode<'_>,
-    entry: &Entry<'_>,
-    computed: u32,
-) -> Result<(), ValueFault> {
-    let low_half = |seconds: i64| seconds & i64::from(u32::MAX);
-    let i_atime = low_half(inode.accessed.seconds);
-    let refers_to_owner =
-        low_half(inode.modified.seconds) == i64::from(owner.number) && inode.generation == owner.generation;
-    if i64::from(entry.e_hash) != i_atime && refers_to_owner {
-        return Ok(());
-    }
-    let unsigned = entry_hash(entry.e_name, computed, u32::from);
-    let signed = entry_hash(entry.e_name, computed, |byte| i32::from(byte.cast_signed()).cast_unsigned());
-    if i64::from(computed) != i_atime || ![unsigned, signed].contains(&entry.e_hash) {
-        return Err(ValueFault::Hash { computed });
-    }
-    Ok(())
 }
 
 /// Why the conversion of a list stops.
@@ -471,33 +396,6 @@ pub enum AttributeFault {
     Acl(AclFault),
 }
 
-/// What is wrong with the inode of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ValueFault {
-    /// It is the inode that has the attribute.
-    Owner,
-    /// It does not have the flag of such inodes.
-    Flag,
-    /// It is not as long as the value.
-    Size {
-        /// Its length.
-        i_size: u64,
-        /// The value's.
-        e_value_size: u32,
-    },
-    /// A block of it was never written.
-    Hole {
-        /// Which.
-        block: u32,
-    },
-    /// The hash of the value is not the one that inode and entry keep.
-    Hash {
-        /// What it is.
-        computed: u32,
-    },
-}
-
 impl fmt::Display for AttributeFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -523,16 +421,162 @@ impl fmt::Display for AttributeFault {
     }
 }
 
-impl fmt::Display for ValueFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Owner => f.write_str("it is the attribute's owner"),
-            Self::Flag => f.write_str("it lacks the flag EA_INODE"),
-            Self::Size { i_size, e_value_size } => {
-                write!(f, "i_size is {i_size}, e_value_size {e_value_size}")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::testing::{Collected, Image, TestVolume};
+    use std::format;
+    use std::vec::Vec;
+
+    const RULES: Rules = Rules { has_ea_inode: true, s_first_ino: 11, s_inodes_count: 100 };
+
+    /// An entry as it is stored.
+    fn entry(index: u8, name: &[u8], offset: u16, inode: u32, size: u32) -> Vec<u8> {
+        let mut bytes = Vec::from([u8::try_from(name.len()).unwrap(), index]);
+        bytes.extend(offset.to_le_bytes());
+        for field in [inode, size, 0] {
+            bytes.extend(field.to_le_bytes());
+        }
+        bytes.extend(name);
+        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+        bytes
+    }
+
+    /// A place of 100 bytes that holds `entries`.
+    fn area(entries: &[Vec<u8>]) -> Vec<u8> {
+        let mut area = entries.concat();
+        area.resize(100, 0);
+        area
+    }
+
+    fn fault(area: &[u8], rules: Rules) -> Option<AttributeFault> {
+        Place::check(area, 0, 0, rules).err()
+    }
+
+    #[test]
+    fn entries_and_values_are_found_where_they_are() {
+        let mut area =
+            area(&[entry(1, b"a", 96, 0, 4), entry(6, b"empty", 0, 0, 0), entry(1, b"b", 0, 50, 7)]);
+        area[96..].copy_from_slice(b"four");
+        let place = Place::check(&area, 0, 0, RULES).unwrap();
+        assert_eq!(place.value(&place.find(1, b"a").unwrap()), Some(&b"four"[..]));
+        assert_eq!(place.value(&place.find(6, b"empty").unwrap()), Some(&[][..]));
+        assert_eq!(place.value(&place.find(1, b"b").unwrap()), None);
+        assert_eq!(place.find(2, b"a"), None);
+        assert_eq!(place.entries().count(), 3);
+    }
+
+    #[test]
+    fn each_damage_of_a_place_is_its_own_fault() {
+        let no_feature = Rules { has_ea_inode: false, ..RULES };
+        let cases = [
+            (entry(1, b"a", 96, 0, 5), RULES, AttributeFault::ValuePlace { offset: 96, size: 5 }),
+            (entry(1, b"a", 97, 0, 3), RULES, AttributeFault::ValuePlace { offset: 97, size: 3 }),
+            (entry(1, b"a", 20, 0, 4), RULES, AttributeFault::ValuePlace { offset: 20, size: 4 }),
+            (entry(1, b"a", 65535, 0, 1), RULES, AttributeFault::ValuePlace { offset: 65535, size: 1 }),
+            (entry(1, b"a", 96, 0, u32::MAX), RULES, AttributeFault::ValueSize(u32::MAX)),
+            (entry(1, b"a\0b", 0, 0, 0), RULES, AttributeFault::NameByte),
+            (entry(1, &[b'n'; 82], 0, 0, 0), RULES, AttributeFault::NameOverrun { offset: 0 }),
+            (entry(1, b"a", 0, 50, 1), no_feature, AttributeFault::NoEaInodeFeature { inode: 50 }),
+            (entry(1, b"a", 0, 2, 1), RULES, AttributeFault::InodeOutOfRange { inode: 2 }),
+            (entry(1, b"a", 0, 101, 1), RULES, AttributeFault::InodeOutOfRange { inode: 101 }),
+        ];
+        for (entry, rules, expected) in cases {
+            assert_eq!(fault(&area(&[entry]), rules), Some(expected), "{expected}");
+        }
+        assert_eq!(fault(&[0; 3], RULES), Some(AttributeFault::NoRoom));
+        assert_eq!(fault(&area(&[entry(1, b"a", 24, 0, 4)]), RULES), None);
+        assert_eq!(fault(&area(&[entry(1, &[b'n'; 80], 0, 0, 0)]), RULES), None);
+    }
+
+    /// A volume with the file `/f` that has an attribute in its inode and two in a block, and the file's inode number.
+    fn volume(options: &[&str]) -> (Image, TestVolume, u32) {
+        let image = Image::new("1M", options, |root| std::fs::write(root.join("f"), "content").unwrap());
+        let long = "v".repeat(300);
+        image.debugfs_script(&[
+            "ea_set /f user.first value",
+            &format!("ea_set /f user.long {long}"),
+            "ea_set /f trusted.last x",
+        ]);
+        let (volume, number) = (image.mount(), image.inode("/f"));
+        (image, volume, number)
+    }
+
+    fn get(volume: &TestVolume, number: u32, name: &str) -> Result<Vec<u8>, Error> {
+        let mut sink = Collected::default();
+        volume.read_value(&volume.inode(number)?, name.as_bytes(), &mut sink).map(|()| sink.bytes)
+    }
+
+    fn names(volume: &TestVolume, number: u32) -> Result<Vec<u8>, Error> {
+        let mut sink = Collected::default();
+        volume.list_names(&volume.inode(number)?, &mut sink).map(|()| sink.bytes)
+    }
+
+    #[test]
+    fn attributes_in_the_inode_come_before_those_in_the_block() {
+        let (_image, volume, number) = volume(&["-b", "1024"]);
+        let listed = names(&volume, number).unwrap();
+        let mut sorted: Vec<_> = listed.split(|byte| *byte == 0).collect();
+        assert_eq!(sorted.pop(), Some(&b""[..]), "each name is closed");
+        let in_inode = volume.place_in_inode(&volume.inode(number).unwrap()).unwrap().unwrap();
+        assert!((1..3).contains(&in_inode.entries().count()), "both places are used");
+        assert_eq!(sorted[0], b"user.first");
+        sorted.sort_unstable();
+        assert_eq!(sorted, [&b"trusted.last"[..], b"user.first", b"user.long"]);
+        assert_eq!(get(&volume, number, "user.first").unwrap(), b"value");
+        assert_eq!(get(&volume, number, "user.long").unwrap(), [b'v'; 300]);
+        assert_eq!(get(&volume, number, "user.absent"), Err(Errno::ENODATA.into()));
+        assert_eq!(get(&volume, number, "system.data"), Err(Errno::EOPNOTSUPP.into()));
+    }
+
+    #[test]
+    fn every_byte_of_a_block_with_checksums_is_covered() {
+        let (_image, mut volume, number) = volume(&["-b", "1024"]);
+        let block = volume.inode(number).unwrap().file_acl;
+        let start = usize::try_from(block).unwrap() * 1024;
+        for offset in 0..1024 {
+            volume.region[start + offset] ^= 0x40;
+            let Err(Error::Corrupt(Damage::Attributes { inode, block: found, fault })) =
+                names(&volume, number)
+            else {
+                panic!("a change at {offset} is not seen");
+            };
+            assert_eq!((inode, found), (number, block));
+            let is_header = offset < 4 || (8..12).contains(&offset);
+            match fault {
+                AttributeFault::Header { .. } => assert!(is_header, "{offset}"),
+                AttributeFault::Checksum { stored, computed } => assert!(!is_header && stored != computed),
+                other => panic!("a change at {offset} gives {other}"),
             }
-            Self::Hole { block } => write!(f, "block {block} is a hole"),
-            Self::Hash { computed } => write!(f, "its hash is {computed:#010x}, and not what is stored"),
+            volume.region[start + offset] ^= 0x40;
+        }
+        assert!(names(&volume, number).is_ok());
+    }
+
+    #[test]
+    fn no_byte_of_either_place_without_checksums_can_make_a_request_panic() {
+        let (image, mut volume, number) = volume(&["-b", "1024", "-O", "^metadata_csum,^uninit_bg,ea_inode"]);
+        let inode = volume.inode(number).unwrap();
+        let block = usize::try_from(inode.file_acl).unwrap() * 1024;
+        let length = inode.in_inode_attributes.len();
+        let content = inode.in_inode_attributes.to_vec();
+        let in_inode = image.bytes().windows(length).position(|window| window == content).unwrap();
+        for offset in (block..block + 1024).chain(in_inode..in_inode + length) {
+            let before = volume.region[offset];
+            for value in [0, 1, 2, 11, 0x7f, 0x80, 0xff] {
+                volume.region[offset] = value;
+                for name in ["user.first", "user.long", "trusted.last"] {
+                    let answer = get(&volume, number, name);
+                    let expected = [Errno::ENODATA, Errno::E2BIG].map(Error::from);
+                    assert!(
+                        matches!(&answer, Ok(_) | Err(Error::Corrupt(_)))
+                            || answer.is_err_and(|error| expected.contains(&error)),
+                        "{value} at {offset}"
+                    );
+                }
+                assert!(matches!(names(&volume, number), Ok(_) | Err(Error::Corrupt(_))));
+            }
+            volume.region[offset] = before;
         }
     }
 }

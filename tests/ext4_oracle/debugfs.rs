@@ -117,6 +117,7 @@ pub fn set_undefined_ids(list: &mut [u8]) {
 pub struct Stat {
     pub kind: FileKind,
     pub permissions: u32,
+    pub flags: u64,
     pub generation: u64,
     pub version: u64,
     pub uid: u32,
@@ -134,6 +135,11 @@ pub struct Stat {
 }
 
 impl Stat {
+    /// Whether the content is in the inode: `EXT4_INLINE_DATA_FL`.
+    pub fn is_inline(&self) -> bool {
+        self.flags & 0x1000_0000 != 0
+    }
+
     /// Reads the output of `stat`.
     pub fn parse(output: &[u8]) -> Self {
         let text = String::from_utf8_lossy(output);
@@ -165,6 +171,7 @@ impl Stat {
                 other => panic!("debugfs calls an inode {other:?}"),
             },
             permissions: u32::from_str_radix(after("Mode:"), 8).unwrap(),
+            flags: hexadecimal(after("Flags:")),
             generation: number("Generation:").try_into().unwrap(),
             version: hexadecimal(high) << 32 | hexadecimal(low),
             uid: identity("User:"),

@@ -241,10 +241,14 @@ fn attributes(abilities: Abilities, scratch: &Path) -> Vec<String> {
         set("attributes/full", &format!("user.attribute-{index}"), &noise(index, length));
     }
     if abilities.large_values {
-        set("attributes/large", "user.page", &noise(6, 4096));
-        set("attributes/large", "user.largest", &noise(7, 65536));
-        set("attributes/large", "trusted.odd", &noise(8, 12_345));
-        set("attributes/directory", "user.five", &noise(9, 5000));
+        set("attributes/large", "user.block", &noise(6, abilities.block_size));
+        // What is larger than a block debugfs takes from its command line only, which has room for 8 KiB.
+        for (file, name, length) in
+            [("large", "user.more", 4097), ("large", "trusted.odd", 7777), ("directory", "user.two", 5000)]
+        {
+            let value: String = noise(8, length).iter().map(|byte| char::from(b'a' + byte % 26)).collect();
+            commands.push(format!("ea_set /attributes/{file} {name} {value}"));
+        }
     }
     commands
 }
