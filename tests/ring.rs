@@ -124,7 +124,7 @@ fn messages_may_be_cut_into_descriptors_anywhere() {
     client.version(b"9P2000.L", 8192).unwrap();
     let (root, _) = client.attach(b"").unwrap();
     for (piece, indirect) in [(1, true), (7, true), (11, true), (100, false), (1000, false), (4096, true)] {
-        let reply_room = if piece < 10 { 100 } else { 8192 };
+        let reply_room = if piece < 100 { 100 } else { 8192 };
         let transport = client.transport();
         transport.set_reply_room(reply_room);
         transport.requests().set_chaining(Chaining { piece, indirect });

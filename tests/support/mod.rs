@@ -11,14 +11,18 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
 
 use skerry_host::bridge::{self, Bridge};
 use skerry_host::client::{Client, RingTransport};
 use skerry_host::service_vm::{self, ServiceVm};
 use skerry_host::test_directory::TestDirectory;
 
-/// Writes the log to standard error, which the test harness shows for tests that fail.
+/// All lines of the log so far, of all tests of this process.
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Writes the log to standard error, which the test harness shows for tests that fail, and keeps it.
 struct StandardError;
 
 impl log::Log for StandardError {
@@ -27,7 +31,9 @@ impl log::Log for StandardError {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("{:5} {}", record.level(), record.args());
+        let line = format!("{:5} {}", record.level(), record.args());
+        eprintln!("{line}");
+        LINES.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
     fn flush(&self) {}
@@ -40,6 +46,22 @@ pub fn log_to_standard_error() {
         log::set_logger(&StandardError).expect("no other logger");
         log::set_max_level(log::LevelFilter::Debug);
     });
+}
+
+/// Whether a line of the log contains `text`, or comes to within a few seconds: other threads write it.
+pub fn logged(text: &str) -> bool {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.iter().any(|line| line.contains(text)) {
+            return true;
+        }
+        drop(lines);
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// `length` bytes that do not repeat soon.

@@ -48,7 +48,13 @@ pub enum RequestError {
     Silence(Duration),
     /// An eventfd failed.
     #[error("eventfd: {0}")]
-    Event(#[from] std::io::Error),
+    Event(std::io::Error),
+}
+
+impl From<std::io::Error> for RequestError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Event(error)
+    }
 }
 
 /// How a message is cut into descriptors.
@@ -154,6 +160,11 @@ impl Requests {
     #[must_use]
     pub fn kick_event(&self) -> &Event {
         &self.kick
+    }
+
+    /// Waits for another eventfd from now on.
+    pub fn set_call(&mut self, call: Event) {
+        self.call = call;
     }
 
     fn area(&self) -> u64 {
