@@ -77,6 +77,8 @@ fn a_command_line_with_an_unknown_word_is_refused() {
         ("quiet", "word \"quiet\" is not of the form key=value"),
         ("colour=blue", "key \"colour\" is unknown"),
         ("log=loud", "log=loud; known are error warn info debug trace"),
+        // What the service VM ended for is always told.
+        ("log=off", "log=off; known are error"),
         ("log=info log=info", "gives \"log\" more than once"),
         ("provoke=sleep", "provoke=sleep; known are panic "),
         (&long_word, &long_word),
