@@ -15,6 +15,8 @@ mod parsers;
 
 use std::time::{Duration, Instant};
 
+use rustix::pipe::PipeFlags;
+
 use machine::{Machine, VOLUME, VolumeFile};
 use skerry_host::qemu::Exit;
 use skerry_host::service_vm::ServiceVm;
@@ -24,6 +26,8 @@ const PANIC: Exit = Exit::Guest(0x12);
 const EXCEPTION: Exit = Exit::Guest(0x13);
 const COMMAND_LINE: Exit = Exit::Guest(0x14);
 
+const EUCLEAN: u32 = 117;
+
 /// The machine ends with this exit, and what it writes is one line of level "error" that contains `reason`.
 #[track_caller]
 fn refused(machine: Machine, expected: Exit, reason: &str) {
@@ -32,7 +36,7 @@ fn refused(machine: Machine, expected: Exit, reason: &str) {
     let errors: Vec<&str> = said.lines().filter(|line| line.contains("] ERROR ")).collect();
     let [line] = errors[..] else { panic!("not one line of level error in\n{said}") };
     assert!(line.contains("start failed: ") && line.contains(reason), "no {reason:?} in\n{said}");
-    assert!(said.ends_with(&format!("{line}\n")), "it is not the last line\n{said}");
+    assert!(said.ends_with(line), "it is not the last line\n{said}");
 }
 
 /// What a service VM with this log level writes until it has answered a request, and how long that took.
@@ -42,6 +46,9 @@ fn started(log_level: &str) -> (Vec<String>, Duration) {
     let mut client = vm.connect(connections.requests).unwrap();
     let elapsed = begin.elapsed();
     client.attach(b"").unwrap();
+    if log_level != "error" {
+        assert!(vm.transcript().wait_for("ready after ", Duration::from_secs(5)).is_some());
+    }
     (vm.transcript().last(100), elapsed)
 }
 
@@ -135,6 +142,33 @@ fn a_panic_is_told_with_file_and_line() {
     let place = said.split_once("panic at boot/src/provoke.rs:").unwrap_or_else(|| panic!("{said}")).1;
     let (line, message) = place.split_once(": ").unwrap();
     assert!(line.parse::<u32>().is_ok() && message.starts_with("provoked"), "{said}");
+}
+
+#[test]
+fn a_console_that_nobody_reads_does_not_stop_the_image() {
+    let (_reader, writer) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
+    while rustix::io::write(&writer, &[b'.'; 4096]).is_ok() {}
+    let begin = Instant::now();
+    let (exit, _) = Machine::new("log=debug").console(writer).run();
+    assert_eq!(exit, START_FAILED);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?} for some lines", begin.elapsed());
+}
+
+#[test]
+fn a_client_that_reads_damage_again_and_again_does_not_flood_the_log() {
+    let volume = VolumeFile::new(&[]);
+    volume.debugfs("write /proc/version damaged");
+    volume.debugfs("set_inode_field damaged checksum 0x12345678");
+    let (mut vm, connections) = ServiceVm::start(&volume.options("info")).unwrap();
+    let mut client = vm.connect(connections.requests).unwrap();
+    let (root, _) = client.attach(b"").unwrap();
+    for _ in 0..500 {
+        assert_eq!(client.walk_path(root, b"damaged").unwrap_err().errno(), Some(EUCLEAN));
+    }
+    // The next record of a later second tells how many there were.
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(client.walk_path(root, b"damaged").is_err());
+    assert!(vm.transcript().wait_for("records were left out", Duration::from_secs(5)).is_some());
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 //! Service VMs as the tests of the image need them: with devices missing, damaged, or too small.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ pub struct Machine {
     line: String,
     devices: Vec<String>,
     command: qemu::Command,
+    console: Stdio,
     /// What must live as long as the VM: the servers of its devices.
     servers: Vec<Server>,
 }
@@ -88,7 +90,14 @@ impl Machine {
     /// 32 MiB, no devices, this kernel command line.
     pub fn new(line: &str) -> Self {
         let command = qemu::Command::new("image").expect("QEMU");
-        Self { memory: "32M", line: line.to_owned(), devices: Vec::new(), command, servers: Vec::new() }
+        Self {
+            memory: "32M",
+            line: line.to_owned(),
+            devices: Vec::new(),
+            command,
+            console: Stdio::piped(),
+            servers: Vec::new(),
+        }
     }
 
     /// With another size of RAM, in QEMU's words.
@@ -121,25 +130,24 @@ impl Machine {
         self
     }
 
+    /// With its console there, and not in what `run` returns.
+    pub fn console(self, console: OwnedFd) -> Self {
+        Self { console: console.into(), ..self }
+    }
+
     /// Boots it; returns how it ended, and what it wrote.
     pub fn run(self) -> (Exit, String) {
-        let Self { memory, line, devices, mut command, servers } = self;
+        let Self { memory, line, devices, mut command, console, servers } = self;
         let accelerator = Accelerator::choose().expect("an accelerator");
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1"]);
         command.args(["-machine", &format!("q35,accel={}", accelerator.name())]);
         command.args(["-cpu", accelerator.processor(), "-m", &format!("{memory},maxmem=4G")]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-serial", "stdio"]);
         command.args(["-append", &line, "-kernel"]).arg(default_image().expect("the image")).args(devices);
-        let console = TestDirectory::new();
-        let path = console.path().join("console");
-        let output = std::fs::File::create(&path).expect("a file for the console");
-        let errors = output.try_clone().expect("a file for the console");
-        // Into a file, so that what was written last is there once the process has ended.
-        let mut process =
-            command.spawn(std::process::Stdio::null(), output.into(), errors.into()).expect("QEMU");
+        let mut process = command.spawn(Stdio::null(), console, Stdio::piped()).expect("QEMU");
         let exit = process.wait_for(LIMIT).expect("waiting for QEMU");
         drop(servers);
-        let said = String::from_utf8_lossy(&std::fs::read(&path).expect("the console")).replace('\r', "");
+        let said = process.transcript().last(100).join("\n");
         (exit.unwrap_or_else(|| panic!("it does not end; it wrote\n{said}")), said)
     }
 }
