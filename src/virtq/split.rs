@@ -8,7 +8,7 @@ use super::chain::{self, Chain, Token};
 use super::desc::{available_ring, descriptor_table, used_ring};
 use super::notify::need_event;
 use super::{Area, Fault, QueueConfiguration, RingFeatures};
-use crate::mem::guest::{BadRange, GuestAddress, GuestMemory, Window};
+use crate::mem::guest::{BadRange, GuestAddress, GuestMemory, VolatileSlice};
 use crate::mem::scatter::ScatterList;
 
 /// A split virtqueue.
@@ -104,20 +104,22 @@ impl SplitQueue {
         Ok(queue)
     }
 
-    fn descriptor_table<'m>(&self, memory: &'m GuestMemory) -> Result<Window<'m>, Fault> {
+    fn descriptor_table<'m>(&self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
         memory
-            .window(self.descriptors, descriptor_table::length(self.size))
+            .volatile_slice(self.descriptors, descriptor_table::length(self.size))
             .map_err(placement(Area::Descriptors))
     }
 
-    fn available_ring<'m>(&self, memory: &'m GuestMemory) -> Result<Window<'m>, Fault> {
+    fn available_ring<'m>(&self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
         memory
-            .window(self.available, available_ring::length(self.size, self.event_idx))
+            .volatile_slice(self.available, available_ring::length(self.size, self.event_idx))
             .map_err(placement(Area::Available))
     }
 
-    fn used_ring<'m>(&self, memory: &'m GuestMemory) -> Result<Window<'m>, Fault> {
-        memory.window(self.used, used_ring::length(self.size, self.event_idx)).map_err(placement(Area::Used))
+    fn used_ring<'m>(&self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+        memory
+            .volatile_slice(self.used, used_ring::length(self.size, self.event_idx))
+            .map_err(placement(Area::Used))
     }
 
     /// The field of the available ring at `offset`.
