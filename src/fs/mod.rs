@@ -133,7 +133,8 @@ pub struct DirectoryEntry<'a> {
     pub node: Node,
     /// The kind of that node.
     pub kind: FileKind,
-    /// Where reading goes on *after* this entry: pass it to [`FileSystem::read_directory`].
+    /// Where reading goes on *after* this entry: pass it to [`FileSystem::read_directory`]. 1 … 2⁶³ − 1: clients keep it
+    /// with a sign.
     pub next: u64,
     /// The name: 1…255 bytes, no `/`, no NUL. `.` and `..` are among the entries.
     pub name: &'a [u8],
