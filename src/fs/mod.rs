@@ -225,7 +225,7 @@ pub trait FileSystem {
     /// Whether `node` may be opened for writing.
     ///
     /// # Errors
-    /// EROFS where it may not.
+    /// EROFS for a file system that is only read; EACCES for a file that is never written.
     fn check_writable(&self, _node: Node) -> Result<(), Errno> {
         Err(Errno::EROFS)
     }
@@ -233,7 +233,8 @@ pub trait FileSystem {
     /// Writes all that is left in `source` to `node` at `offset`; returns how many bytes.
     ///
     /// # Errors
-    /// EROFS for a file system that is only read.
+    /// EROFS for a file system that is only read; EACCES for a file that is never written; what `node` makes of the
+    /// bytes, where it is synthetic.
     fn write(&mut self, _node: Node, _offset: u64, _source: &mut dyn Source) -> Result<u32, Errno> {
         Err(Errno::EROFS)
     }
