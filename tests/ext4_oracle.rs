@@ -292,7 +292,7 @@ fn compare_directories(volume: &OurVolume, image: &Path, stats: &BTreeMap<u64, S
         let mut start = 0;
         for (index, entry) in whole.iter().enumerate() {
             if whole.len() < 500 || index % 7 == 0 {
-                assert_eq!(list(volume, directory, start, 1), [entry.clone()]);
+                assert_eq!(list(volume, directory, start, 1), whole[index..=index]);
                 let behind = whole.get(index + 1..index + 2).unwrap_or(&[]);
                 assert_eq!(list(volume, directory, entry.2 - 1, 1), behind);
             }
@@ -385,7 +385,7 @@ fn compare_content(volume: &OurVolume, node: Node, kind: FileKind, expected: &[u
         taken.unwrap_or_else(|error| panic!("{node:?} at {offset}: {error}"))
     };
     for count in [1 << 20, 70_001, 4096] {
-        if expected.len() / count as usize > 1000 {
+        if count < 1 << 20 && expected.len() > 4 << 20 {
             continue;
         }
         ours.0.clear();

@@ -1,1 +1,311 @@
-//! x
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Clients without Linux: vhost-user front ends drive the service VM through the bridge's sockets.
+
+mod support;
+
+use std::time::Duration;
+
+use skerry::wire::{GetattrMask, OpenFlags, Tag, Tmessage, Tread, Tversion};
+use skerry_host::bridge::{Bridge, SLOTS};
+use skerry_host::client::{Client, RingTransport};
+use skerry_host::event::Event;
+use skerry_host::front_end::{FrontEnd, Options};
+use skerry_host::ring_driver::{Descriptor, DescriptorFlags, RequestError, Requests, features};
+use support::{BIG, Volume, logged, pattern};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Long enough for an image that would answer, short enough to wait for one that must not.
+const SILENCE: Duration = Duration::from_millis(300);
+
+fn connect(volume: &Volume, socket: usize, options: Options) -> FrontEnd {
+    FrontEnd::connect(&volume.socket(socket), options).expect("the front end")
+}
+
+fn session(requests: Requests) -> Client<RingTransport> {
+    Client::new(RingTransport::new(requests, PATIENCE), u32::MAX).expect("the session")
+}
+
+/// A front end with a session; the front end must live as long as the session is used.
+fn client(volume: &Volume, socket: usize) -> (FrontEnd, Client<RingTransport>) {
+    let mut front_end = connect(volume, socket, Options::default());
+    let requests = front_end.start().expect("the ring");
+    (front_end, session(requests))
+}
+
+#[track_caller]
+fn is_served(client: &mut Client<RingTransport>) {
+    let (root, _) = client.attach(b"").unwrap();
+    assert_eq!(client.read_file(root, b"hello").unwrap(), b"Hello, skerry!\n");
+    client.clunk(root).unwrap();
+}
+
+#[track_caller]
+fn vm_runs(bridge: &mut Bridge) {
+    assert_eq!(bridge.wait_for(Duration::ZERO).unwrap(), None, "the service VM");
+}
+
+#[test]
+fn a_client_finds_the_mount_tag_and_the_features() {
+    let volume = Volume::new();
+    let _bridge = volume.bridge(1);
+    let mut front_end = connect(&volume, 0, Options::default());
+    assert_eq!(front_end.config(8).unwrap(), b"\x06\0skerry");
+    let offered = features::VERSION_1 | features::EVENT_IDX | features::INDIRECT_DESC | 1;
+    assert_eq!(front_end.features() & !(1 << 30), offered);
+}
+
+#[test]
+fn a_client_reads_the_volume() {
+    let volume = Volume::new();
+    let _bridge = volume.bridge(1);
+    for accepted in [u64::MAX, features::VERSION_1, features::VERSION_1 | features::INDIRECT_DESC] {
+        let mut front_end = connect(&volume, 0, Options { features: accepted, ..Options::default() });
+        let mut client = session(front_end.start().unwrap());
+        let (root, _) = client.attach(b"").unwrap();
+        assert!(client.read_file(root, b"big").unwrap() == pattern(BIG), "features {accepted:#x}");
+    }
+}
+
+#[test]
+fn a_stopped_ring_tells_where_and_goes_on_from_there() {
+    let volume = Volume::new();
+    let _bridge = volume.bridge(1);
+    let (mut front_end, mut client) = client(&volume, 0);
+    for _ in 0..5 {
+        is_served(&mut client);
+    }
+    let stopped = front_end.stop().unwrap();
+    assert!(stopped >= 5 * 6, "{stopped} requests were taken");
+    let mut again = session(front_end.start().unwrap());
+    is_served(&mut again);
+}
+
+#[test]
+fn a_ring_that_is_disabled_rests_and_goes_on_when_it_is_enabled() {
+    let volume = Volume::new();
+    let _bridge = volume.bridge(1);
+    let (mut front_end, mut client) = client(&volume, 0);
+    is_served(&mut client);
+    front_end.set_enabled(false).unwrap();
+    let requests = client.transport().requests();
+    let token = requests.submit(&version(), 100).unwrap();
+    requests.kick().unwrap();
+    assert!(matches!(requests.wait(SILENCE), Err(RequestError::Silence(_))));
+    front_end.set_enabled(true).unwrap();
+    assert_eq!(client.transport().requests().wait(PATIENCE).unwrap().0, token);
+    client.version(b"9P2000.L", 8192).unwrap();
+    is_served(&mut client);
+}
+
+#[test]
+fn a_kick_after_the_ring_has_stopped_hurts_nobody() {
+    let volume = Volume::new();
+    let mut bridge = volume.bridge(2);
+    let (_other_front_end, mut other) = client(&volume, 1);
+    for _ in 0..3 {
+        let (mut front_end, mut client) = client(&volume, 0);
+        is_served(&mut client);
+        front_end.stop().unwrap();
+        for _ in 0..10 {
+            client.transport().requests().kick_event().signal().unwrap();
+        }
+        is_served(&mut other);
+    }
+    vm_runs(&mut bridge);
+}
+
+#[test]
+fn the_client_may_change_what_is_signalled_as_often_as_it_likes() {
+    let volume = Volume::new();
+    let _bridge = volume.bridge(1);
+    let (mut front_end, mut client) = client(&volume, 0);
+    is_served(&mut client);
+    for _ in 0..70 {
+        let call = Event::new().unwrap();
+        front_end.change_call(&call).unwrap();
+        client.transport().requests().set_call(call);
+        client.version(b"9P2000.L", 8192).unwrap();
+    }
+    is_served(&mut client);
+}
+
+#[test]
+fn the_same_memory_told_again_changes_nothing() {
+    let volume = Volume::new();
+    let bridge = volume.bridge(1);
+    let (mut front_end, mut client) = client(&volume, 0);
+    front_end.share_memory().unwrap();
+    is_served(&mut client);
+    let log = bridge.transcript().last(1000);
+    assert_eq!(log.iter().filter(|line| line.contains("client 0: attached")).count(), 1, "{log:#?}");
+}
+
+#[test]
+fn all_sockets_serve_at_the_same_time() {
+    let volume = Volume::new();
+    let _bridge = volume.bridge(SLOTS);
+    let mut clients: Vec<_> = (0..SLOTS).map(|socket| client(&volume, socket)).collect();
+    let (first, _) = clients[0].1.attach(b"").unwrap();
+    for (_, client) in &mut clients {
+        is_served(client);
+    }
+    clients[0].1.getattr(first, GetattrMask::BASIC).unwrap();
+    for (_, client) in &mut clients[1..] {
+        assert_eq!(
+            client.getattr(first, GetattrMask::BASIC).unwrap_err().errno(),
+            Some(9),
+            "fids are a session's own"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_vanishes_in_the_middle_of_a_request_hurts_nobody_and_its_socket_serves_again() {
+    let volume = Volume::new();
+    let mut bridge = volume.bridge(2);
+    let (_other_front_end, mut other) = client(&volume, 1);
+    for _ in 0..3 {
+        let (front_end, mut client) = client(&volume, 0);
+        let (root, _) = client.attach(b"").unwrap();
+        let big = client.walk_path(root, b"big").unwrap();
+        client.open(big, OpenFlags::RDONLY).unwrap();
+        let requests = client.transport().requests();
+        for number in 0..10u16 {
+            let request = Tmessage::from(Tread { fid: big, offset: 0, count: 100_000 });
+            let mut message = vec![0; request.head_length()];
+            request.emit(Tag(number), &mut message).unwrap();
+            requests.submit(&message, 110_000).unwrap();
+        }
+        requests.kick().unwrap();
+        drop(front_end);
+        drop(client);
+        is_served(&mut other);
+    }
+    vm_runs(&mut bridge);
+}
+
+#[test]
+fn a_second_client_of_a_socket_is_turned_away() {
+    let volume = Volume::new();
+    let _bridge = volume.bridge(1);
+    let (_front_end, mut first) = client(&volume, 0);
+    assert!(FrontEnd::connect(&volume.socket(0), Options::default()).is_err());
+    is_served(&mut first);
+}
+
+#[test]
+fn memory_that_cannot_be_mapped_is_refused_with_what_to_use() {
+    let volume = Volume::new();
+    let _bridge = volume.bridge(2);
+    let (_front_end, mut other) = client(&volume, 1);
+    let mut odd = connect(&volume, 0, Options { memory: 24 << 20, ..Options::default() });
+    assert!(odd.start().is_err());
+    assert!(logged(
+        "memory of 24M cannot be mapped by the service VM, which takes powers of two: use 16M or 32M"
+    ));
+    is_served(&mut other);
+    let (_front_end, mut after) = client(&volume, 0);
+    is_served(&mut after);
+}
+
+#[test]
+fn sockets_are_gone_with_the_bridge_and_taken_ones_are_refused() {
+    let volume = Volume::new();
+    let bridge = volume.bridge(1);
+    let other = Volume::new();
+    let options = skerry_host::bridge::Options {
+        service: other.service(),
+        sockets: vec![skerry_host::bridge::Socket { path: volume.socket(0), tag: "t".to_owned() }],
+    };
+    let error = Bridge::start(&options).unwrap_err().to_string();
+    assert!(error.contains("another process does"), "{error}");
+    drop(bridge);
+    assert!(!volume.socket(0).exists());
+    drop(Bridge::start(&options).unwrap());
+}
+
+/// A descriptor that an honest request does not use here: those take the lowest first.
+const SPARE: u16 = 100;
+
+/// What a hostile driver does to its ring.
+type Lie = fn(&mut Requests, memory: u64);
+
+/// Each lie must stop the ring that it is told on, and no other.
+const LIES: [(&str, Lie); 11] = [
+    ("a chain that loops", |requests, _| {
+        let looped = Descriptor { addr: 0x8000, len: 16, flags: DescriptorFlags::NEXT, next: SPARE };
+        requests.ring().write_descriptor(SPARE, looped);
+        requests.ring().offer(SPARE);
+    }),
+    ("a head that is no descriptor", |requests, _| requests.ring().offer(0x7fff)),
+    ("a next that is no descriptor", |requests, _| {
+        let lost = Descriptor { addr: 0x8000, len: 16, flags: DescriptorFlags::NEXT, next: 0x4000 };
+        requests.ring().write_descriptor(SPARE, lost);
+        requests.ring().offer(SPARE);
+    }),
+    ("an index that runs ahead", |requests, _| requests.ring().skip(1000)),
+    ("a buffer outside of the memory", |requests, memory| single(requests, memory, 16)),
+    ("a buffer that leaves the memory", |requests, memory| single(requests, memory - 8, 16)),
+    ("a buffer that wraps", |requests, _| single(requests, u64::MAX - 7, 16)),
+    ("an indirect table of an odd length", |requests, _| indirect(requests, 24)),
+    ("a reply that does not fit", |requests, _| submit(requests, &version(), 10)),
+    ("a message without a header", |requests, _| submit(requests, &[0; 3], 100)),
+    ("an indirect table outside of the memory", |requests, memory| {
+        let table = Descriptor { addr: memory, len: 32, flags: DescriptorFlags::INDIRECT, next: 0 };
+        requests.ring().write_descriptor(SPARE, table);
+        requests.ring().offer(SPARE);
+    }),
+];
+
+/// A whole Tversion.
+fn version() -> Vec<u8> {
+    let request = Tmessage::from(Tversion { msize: 8192, version: b"9P2000.L" });
+    let mut message = vec![0; request.head_length()];
+    request.emit(Tag::NOTAG, &mut message).unwrap();
+    message
+}
+
+fn submit(requests: &mut Requests, message: &[u8], capacity: u32) {
+    requests.submit(message, capacity).unwrap();
+}
+
+fn single(requests: &mut Requests, addr: u64, len: u32) {
+    requests
+        .ring()
+        .write_descriptor(SPARE, Descriptor { addr, len, flags: DescriptorFlags::default(), next: 0 });
+    requests.ring().offer(SPARE);
+}
+
+fn indirect(requests: &mut Requests, len: u32) {
+    let table = Descriptor { addr: 0x8000, len, flags: DescriptorFlags::INDIRECT, next: 0 };
+    requests.ring().write_descriptor(SPARE, table);
+    requests.ring().offer(SPARE);
+}
+
+#[test]
+fn a_ring_that_lies_is_stopped_alone_and_its_socket_serves_again() {
+    let volume = Volume::new();
+    let mut bridge = volume.bridge(2);
+    let (_honest_front_end, mut honest) = client(&volume, 1);
+    for (name, lie) in LIES {
+        let (front_end, mut liar) = client(&volume, 0);
+        is_served(&mut liar);
+        let memory = front_end.memory().size();
+        let requests = liar.transport().requests();
+        lie(requests, memory);
+        submit(requests, &version(), 100);
+        requests.kick().unwrap();
+        requests.kick_event().signal().unwrap();
+        let answer = requests.wait(SILENCE);
+        assert!(answer.is_err(), "{name}: answered {answer:?}");
+        is_served(&mut honest);
+        vm_runs(&mut bridge);
+        drop(front_end);
+    }
+    let (_front_end, mut again) = client(&volume, 0);
+    is_served(&mut again);
+    let faults =
+        bridge.transcript().last(1000).iter().filter(|line| line.contains("client 0: stopped: ")).count();
+    assert!(faults >= LIES.len(), "{faults} faults in the log");
+}

@@ -108,7 +108,10 @@ impl Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        // First, so that nobody waits for an answer from it.
+        for slot in &self.slots {
+            slot.end();
+        }
+        // Before the slots, so that none of them waits for an answer from it.
         self.vm.kill();
     }
 }

@@ -27,12 +27,12 @@ pub enum ClientError {
         errno: u32,
     },
     /// No reply arrived.
-    #[error("{request}: {source}")]
+    #[error("{request}: {reason}")]
     Transport {
         /// What was asked.
         request: MessageType,
         /// Why.
-        source: TransportError,
+        reason: TransportError,
     },
     /// The request cannot be put together, or the reply does not parse.
     #[error(transparent)]
@@ -165,7 +165,7 @@ impl<T: Transport> Client<T> {
     }
 
     fn rpc(&mut self, request: MessageType, message: &[u8]) -> Result<Vec<u8>, ClientError> {
-        self.transport.rpc(message).map_err(|source| ClientError::Transport { request, source })
+        self.transport.rpc(message).map_err(|reason| ClientError::Transport { request, reason })
     }
 
     /// The tag of the next request: each another one, so that a late reply is not taken for an early one.

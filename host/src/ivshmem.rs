@@ -69,7 +69,13 @@ pub enum IvshmemError {
     NoPeerLeft,
     /// QEMU is gone, or does not read.
     #[error("ivshmem connection: {0}")]
-    Connection(#[from] io::Error),
+    Connection(io::Error),
+}
+
+impl From<io::Error> for IvshmemError {
+    fn from(error: io::Error) -> Self {
+        Self::Connection(error)
+    }
 }
 
 /// A size for people.

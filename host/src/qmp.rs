@@ -29,7 +29,7 @@ const LONGEST_MESSAGE: usize = 1 << 20;
 pub enum QmpError {
     /// The connection broke or fell silent.
     #[error("QMP connection: {0}")]
-    Connection(#[from] io::Error),
+    Connection(io::Error),
     /// QEMU closed the connection: it is ending.
     #[error("QEMU closed its QMP connection")]
     Closed,
@@ -47,6 +47,12 @@ pub enum QmpError {
     /// An event did not come in time.
     #[error("no {0} event from QEMU within {1:?}")]
     NoEvent(String, Duration),
+}
+
+impl From<io::Error> for QmpError {
+    fn from(error: io::Error) -> Self {
+        Self::Connection(error)
+    }
 }
 
 /// Something that QEMU tells unasked.

@@ -19,12 +19,12 @@ const PAGE: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
     /// It cannot be opened.
-    #[error("volume {}: {source}", path.display())]
+    #[error("volume {}: {reason}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// It is a directory, a device, or something else without bytes of its own.
     #[error("volume {}: it is {kind}; a regular file that holds an ext4 file system is needed", path.display())]
@@ -70,7 +70,7 @@ impl Volume {
     /// # Errors
     /// [`VolumeError`].
     pub fn open(path: &Path) -> Result<Self, VolumeError> {
-        let open_error = |source| VolumeError::Open { path: path.to_owned(), source };
+        let open_error = |reason| VolumeError::Open { path: path.to_owned(), reason };
         let path = path.canonicalize().map_err(open_error)?;
         let kind = path.metadata().map_err(open_error)?.file_type();
         if !kind.is_file() {

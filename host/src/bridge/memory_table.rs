@@ -41,10 +41,10 @@ pub enum MemoryTableError {
     OutsideFile(Region, u64),
     /// The file has a size that the service VM cannot map.
     #[error("the client's {0}")]
-    Size(#[from] IvshmemError),
+    Size(IvshmemError),
     /// The file cannot be asked.
     #[error("the client's memory: {0}")]
-    File(#[from] std::io::Error),
+    File(std::io::Error),
 }
 
 /// A client's whole memory: one file, and where its parts appear to the client.
@@ -67,7 +67,7 @@ impl MemoryTable {
         }
         let mut identities = Vec::with_capacity(files.len());
         for file in &files {
-            let metadata = file.metadata()?;
+            let metadata = file.metadata().map_err(MemoryTableError::File)?;
             identities.push((metadata.dev(), metadata.ino(), metadata.len()));
         }
         let (Some(&(device, inode, size)), Some(file)) = (identities.first(), files.into_iter().next())
@@ -77,7 +77,7 @@ impl MemoryTable {
         if identities.iter().any(|&(other, number, _)| (other, number) != (device, inode)) {
             return Err(MemoryTableError::SeveralFiles);
         }
-        ivshmem::check_size(size)?;
+        ivshmem::check_size(size).map_err(MemoryTableError::Size)?;
         for &region in &regions {
             let fits = region.offset.checked_add(region.length).is_some_and(|end| end <= size);
             let wraps = region.guest.checked_add(region.length).is_none()

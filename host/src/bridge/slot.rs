@@ -16,6 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::Shutdown;
 use vhost::vhost_user::{BackendReqHandler, Error};
 
@@ -24,6 +25,9 @@ use super::plane::ControlPlane;
 
 /// How long a new client waits for the former one's ring to be let go of.
 const HANDOVER: Duration = Duration::from_secs(15);
+
+/// How much earlier than the former client's hang-up a new client may come.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// A listening socket with its threads. Dropping it ends both and removes the socket.
 #[derive(Debug)]
@@ -68,9 +72,16 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Says that the bridge is about to end: what fails from now on is no news.
+    pub fn end(&self) {
+        self.shared.ending.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.ending.store(true, Ordering::Relaxed);
+        self.end();
         // Both calls wake the threads from their reads; a socket that is gone already needs no waking.
         let _ = rustix::net::shutdown(&self.listener, Shutdown::Both);
         if let Some(connection) = &*self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -136,17 +147,24 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
 /// Whether the thread of the former client has ended; a client that has hung up is given time to be detached.
 fn wait_for_end(former: &JoinHandle<()>, shared: &Shared) -> bool {
     let end = Instant::now() + HANDOVER;
-    loop {
-        if former.is_finished() {
-            return true;
-        }
-        let connected = shared.connection.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        // Its thread forgets the connection first, and detaches then.
+    while !former.is_finished() {
+        let connection = shared.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its thread forgets the connection before it detaches the ring.
+        let connected = connection.as_ref().is_some_and(|connection| !has_hung_up(connection));
+        drop(connection);
         if connected || Instant::now() >= end {
             return false;
         }
         thread::sleep(Duration::from_millis(5));
     }
+    true
+}
+
+/// Whether the other end of `connection` is closed, or is closed within [`GRACE`].
+fn has_hung_up(connection: &UnixStream) -> bool {
+    let mut hang_up = [PollFd::new(connection, PollFlags::RDHUP)];
+    let grace = Timespec::try_from(GRACE).ok();
+    rustix::event::poll(&mut hang_up, grace.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
 /// Serves one client until it hangs up or errs.
@@ -176,7 +194,10 @@ fn serve(stream: UnixStream, shared: &Shared) {
         Error::ReqHandlerError(error) => log::error!("client {number}: {error}"),
         other => log::error!("client {number}: {other}"),
     }
-    if let Err(error) = device.reset() {
+    let reset = device.reset();
+    if let Err(error) = reset
+        && !shared.ending.load(Ordering::Relaxed)
+    {
         log::error!("client {number}: {error:#}");
     }
 }

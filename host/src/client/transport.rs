@@ -30,6 +30,7 @@ pub trait Transport {
 #[derive(Debug)]
 pub struct RingTransport {
     requests: Requests,
+    reply_room: u32,
     patience: Duration,
 }
 
@@ -37,12 +38,18 @@ impl RingTransport {
     /// Over `requests`; waits for each reply for at most `patience`.
     #[must_use]
     pub fn new(requests: Requests, patience: Duration) -> Self {
-        Self { requests, patience }
+        let reply_room = requests.limit();
+        Self { requests, reply_room, patience }
     }
 
     /// Waits for later replies for at most `patience`.
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
+    }
+
+    /// Gives later replies room for `length` bytes. (Without this call: for the longest message.)
+    pub fn set_reply_room(&mut self, length: u32) {
+        self.reply_room = length;
     }
 
     /// The ring's requests, for tests that do more than a client does.
@@ -57,6 +64,6 @@ impl Transport for RingTransport {
     }
 
     fn rpc(&mut self, request: &[u8]) -> Result<Vec<u8>, TransportError> {
-        Ok(self.requests.exchange(request, self.patience)?)
+        Ok(self.requests.exchange(request, self.reply_room, self.patience)?)
     }
 }

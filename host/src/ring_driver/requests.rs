@@ -48,7 +48,13 @@ pub enum RequestError {
     Silence(Duration),
     /// An eventfd failed.
     #[error("eventfd: {0}")]
-    Event(#[from] std::io::Error),
+    Event(std::io::Error),
+}
+
+impl From<std::io::Error> for RequestError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Event(error)
+    }
 }
 
 /// How a message is cut into descriptors.
@@ -154,6 +160,11 @@ impl Requests {
     #[must_use]
     pub fn kick_event(&self) -> &Event {
         &self.kick
+    }
+
+    /// Waits for another eventfd from now on.
+    pub fn set_call(&mut self, call: Event) {
+        self.call = call;
     }
 
     fn area(&self) -> u64 {
@@ -285,12 +296,17 @@ impl Requests {
         Ok(called)
     }
 
-    /// Sends one request and waits for its reply, for at most `limit`. Replies to other requests are dropped.
+    /// Sends one request with room for a reply of `capacity` bytes and waits for it, for at most `limit`. Replies to other requests are dropped.
     ///
     /// # Errors
     /// [`RequestError`].
-    pub fn exchange(&mut self, request: &[u8], limit: Duration) -> Result<Vec<u8>, RequestError> {
-        let token = self.submit(request, self.limit)?;
+    pub fn exchange(
+        &mut self,
+        request: &[u8],
+        capacity: u32,
+        limit: Duration,
+    ) -> Result<Vec<u8>, RequestError> {
+        let token = self.submit(request, capacity)?;
         self.kick()?;
         loop {
             let (of, reply) = self.wait(limit)?;

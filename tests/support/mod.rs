@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the end-to-end tests share: a volume of known content, and service VMs that serve it.
+//!
+//! They need the image (`cargo build -p skerry-boot --release`) and QEMU (`host/provision.sh`); tests/run.sh sees to both. What
+//! is missing fails the test with the command to run.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use skerry_host::bridge::{self, Bridge};
+use skerry_host::client::{Client, RingTransport};
+use skerry_host::service_vm::{self, ServiceVm};
+use skerry_host::test_directory::TestDirectory;
+
+/// All lines of the log so far, of all tests of this process.
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Writes the log to standard error, which the test harness shows for tests that fail, and keeps it.
+struct StandardError;
+
+impl log::Log for StandardError {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!("{:5} {}", record.level(), record.args());
+        eprintln!("{line}");
+        LINES.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+/// Switches the log on, once.
+pub fn log_to_standard_error() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&StandardError).expect("no other logger");
+        log::set_max_level(log::LevelFilter::Debug);
+    });
+}
+
+/// Whether a line of the log contains `text`, or comes to within a few seconds: other threads write it.
+pub fn logged(text: &str) -> bool {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.iter().any(|line| line.contains(text)) {
+            return true;
+        }
+        drop(lines);
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// `length` bytes that do not repeat soon.
+pub fn pattern(length: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    (0..length)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        })
+        .collect()
+}
+
+/// Length of the file `big`.
+pub const BIG: usize = 3 << 20;
+/// Files in the directory `many`.
+pub const MANY: usize = 1000;
+/// Depth of the directories `deep/d/d/…`.
+pub const DEEP: usize = 40;
+
+/// A volume in a directory of its own.
+pub struct Volume {
+    directory: TestDirectory,
+}
+
+impl Volume {
+    /// Makes a tree and an ext4 file system of it.
+    pub fn new() -> Self {
+        log_to_standard_error();
+        let directory = TestDirectory::new();
+        let tree = directory.path().join("tree");
+        make_tree(&tree).expect("the tree");
+        let image = directory.path().join("volume.ext4");
+        let status = Command::new("/usr/sbin/mkfs.ext4")
+            .args(["-q", "-F", "-d"])
+            .args([&tree, &image])
+            .arg("32M")
+            .status()
+            .expect("mkfs.ext4; install e2fsprogs");
+        assert!(status.success(), "mkfs.ext4: {status}");
+        Self { directory }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("volume.ext4")
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn service(&self) -> service_vm::Options {
+        service_vm::Options {
+            image: service_vm::default_image().expect("the image"),
+            volume: self.path(),
+            memory: 32,
+            log_level: "debug".to_owned(),
+        }
+    }
+
+    /// A service VM that serves the volume, and a session over its control ring.
+    pub fn serve(&self) -> (ServiceVm, Client<RingTransport>) {
+        let (mut vm, connections) = ServiceVm::start(&self.service()).expect("the service VM");
+        let client = vm.connect(connections.requests).expect("the control ring");
+        (vm, client)
+    }
+
+    /// A bridge with `count` sockets.
+    pub fn bridge(&self, count: usize) -> Bridge {
+        let sockets =
+            (0..count).map(|number| bridge::Socket { path: self.socket(number), tag: "skerry".to_owned() });
+        let options = bridge::Options { service: self.service(), sockets: sockets.collect() };
+        Bridge::start(&options).expect("the bridge")
+    }
+
+    pub fn socket(&self, number: usize) -> PathBuf {
+        self.directory.path().join(format!("client{number}"))
+    }
+}
+
+fn make_tree(tree: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(tree.join("dir/inner"))?;
+    fs::write(tree.join("hello"), b"Hello, skerry!\n")?;
+    fs::write(tree.join("empty"), b"")?;
+    fs::write(tree.join("dir/inner/leaf"), b"leaf\n")?;
+    fs::write(tree.join("big"), pattern(BIG))?;
+    symlink("dir/inner/leaf", tree.join("link"))?;
+    fs::create_dir(tree.join("many"))?;
+    for number in 0..MANY {
+        fs::write(tree.join(format!("many/file-{number:04}")), number.to_string())?;
+    }
+    let mut deep = tree.join("deep");
+    for _ in 0..DEEP {
+        deep.push("d");
+    }
+    fs::create_dir_all(&deep)?;
+    fs::write(deep.join("bottom"), b"bottom\n")
+}
