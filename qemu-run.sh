@@ -12,10 +12,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Cargo reads rust-toolchain.toml from here; the caller's directory stays what relative paths refer to.
 build() {
     say "building $1"
-    (cd "$root" && cargo build --quiet --release -p "$2" >&2 </dev/null)
+    (cd "$root" && cargo build --release -p "$2" >&2 </dev/null)
 }
 build "the image" skerry-boot
 build "the host tool" skerry-host
 
-cd "$root" && target=$(realpath -m "${CARGO_TARGET_DIR:-target}") && cd "$OLDPWD"
+target=$(cd "$root" && realpath -m "${CARGO_TARGET_DIR:-target}")
 exec "$target/release/skerry" vm "$@"

@@ -62,7 +62,7 @@ image() {
 ring() {
     step "ring: the image in QEMU, the preallocated ring, the bridge"
     image
-    cargo test --quiet -p skerry-host --release --test ring --test front_end -- --nocapture --test-threads=1
+    cargo test --quiet -p skerry-host --release --test image --test ring --test front_end -- --nocapture --test-threads=1
 }
 
 client() {

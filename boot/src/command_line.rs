@@ -4,7 +4,7 @@
 //!
 //! | key       | values                                    | meaning                                            |
 //! |-----------|-------------------------------------------|----------------------------------------------------|
-//! | `log`     | `off error warn info debug trace`         | which records are logged; `info` if not given      |
+//! | `log`     | `error warn info debug trace`             | which records are logged; `info` if not given      |
 //! | `provoke` | the names of [`Provocation`]              | break on purpose after start-up: a test of the test |
 
 use core::fmt;
@@ -79,10 +79,7 @@ impl fmt::Display for CommandLineError<'_> {
                 PROVOCATIONS.iter().try_for_each(|(name, _)| write!(f, " {name}"))
             }
             Self::UnknownValue(key, value) => {
-                write!(
-                    f,
-                    "the kernel command line has {key}={value}; known are off error warn info debug trace"
-                )
+                write!(f, "the kernel command line has {key}={value}; known are error warn info debug trace")
             }
             Self::Repeated(key) => write!(f, "the kernel command line gives \"{key}\" more than once"),
         }
@@ -120,10 +117,9 @@ fn set<'a, T>(place: &mut Option<T>, key: &'a str, value: T) -> Result<(), Comma
     }
 }
 
-/// The level of that name, in lower case only.
+/// The level of that name, in lower case only. There is no "off": why the service VM ended is always told.
 fn level(name: &str) -> Option<LevelFilter> {
     Some(match name {
-        "off" => LevelFilter::Off,
         "error" => LevelFilter::Error,
         "warn" => LevelFilter::Warn,
         "info" => LevelFilter::Info,

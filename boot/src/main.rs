@@ -47,9 +47,6 @@ extern "C" fn start(start_info: u32) -> ! {
     // SAFETY: `entry` calls this once, with what the loader left in EBX.
     match unsafe { startup::start(start_info) } {
         Ok(service) => service.run(),
-        Err(error) => {
-            log::error!("start failed: {error}");
-            exit::exit(error.status)
-        }
+        Err(status) => exit::exit(status),
     }
 }

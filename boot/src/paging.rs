@@ -130,8 +130,9 @@ impl AddressSpace {
     /// If called twice.
     pub fn install(ram: RamRange) -> Result<Self, MapError> {
         assert!(!TAKEN.swap(true, Ordering::Relaxed), "the page tables are installed once");
+        let tables = &raw mut TABLES;
         // SAFETY: `TAKEN` lets this line run once, so this is the only reference to `TABLES`, for ever.
-        let pool = unsafe { &mut *(&raw mut TABLES) };
+        let pool = unsafe { &mut *tables };
         for (index, free) in pool.free.iter_mut().enumerate() {
             *free = index as u8;
         }
@@ -173,7 +174,7 @@ impl AddressSpace {
     /// [`MapError`]: the range is not made of whole pages, or is mapped already in part, or the pool is empty.
     pub fn map(&mut self, start: u64, length: u64, rights: Rights) -> Result<(), MapError> {
         let end = start.checked_add(length).filter(|end| *end <= LIMIT && length != 0);
-        let Some(end) = end.filter(|_| start % PAGE == 0 && length % PAGE == 0) else {
+        let Some(end) = end.filter(|_| start.is_multiple_of(PAGE) && length.is_multiple_of(PAGE)) else {
             return Err(MapError::Range(start, length));
         };
         let mut address = start;
@@ -190,7 +191,7 @@ impl AddressSpace {
 
     /// The level of the largest page that starts at `address` and ends at or before `end`.
     fn largest_page(&self, address: u64, end: u64) -> u32 {
-        let fits = |level: u32| address % span(level) == 0 && end - address >= span(level);
+        let fits = |level: u32| address.is_multiple_of(span(level)) && end - address >= span(level);
         match () {
             () if self.gigabyte_pages && fits(3) => 3,
             () if fits(2) => 2,

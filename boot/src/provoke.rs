@@ -12,15 +12,14 @@ use crate::layout;
 pub fn provoke(provocation: Provocation) -> ! {
     match provocation {
         Provocation::Panic => panic!("provoked"),
-        // SAFETY (all of these): each raises an exception, whose handler does not return; if one does not, the panic below
-        // ends the image before what was overwritten is used.
+        // SAFETY: this raises an exception, whose handler does not return.
         Provocation::UndefinedInstruction => unsafe { asm!("ud2") },
         Provocation::Null => read(0),
         Provocation::WriteCode => write(layout::text_start()),
         Provocation::WriteConstant => write(layout::rodata_start()),
         Provocation::ExecuteData => {
             let code = [0xc3u8; 16];
-            // SAFETY: see above; should it be executed after all, it is a RET.
+            // SAFETY: this raises an exception, whose handler does not return; should it be executed, it is a RET.
             unsafe { asm!("call {}", in(reg) black_box(&code), clobber_abi("C")) }
         }
         Provocation::StackOverflow => {
@@ -31,12 +30,14 @@ pub fn provoke(provocation: Provocation) -> ! {
 }
 
 fn read(address: u64) {
-    // SAFETY: as in `provoke`. Assembly, because to a compiler this access cannot be.
+    // SAFETY: this raises an exception, whose handler does not return; should it not, a read changes nothing. Assembly,
+    // because to a compiler this access cannot be.
     unsafe { asm!("mov {0}, [{0}]", inout(reg) address => _, options(nostack)) }
 }
 
 fn write(address: u64) {
-    // SAFETY: as in `provoke`.
+    // SAFETY: this raises an exception, whose handler does not return; should it not, the panic of `provoke` ends the
+    // image before what was overwritten is used.
     unsafe { asm!("mov byte ptr [{}], 0", in(reg) address, options(nostack)) }
 }
 

@@ -2,7 +2,6 @@
 
 //! From the first Rust function to a service that is ready, and every way that this can fail.
 
-use alloc::string::{String, ToString};
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -27,56 +26,37 @@ use crate::{clock, heap, interrupts, layout, paging, provoke, pvh, virtio_pci};
 /// What the session on the control ring may hold: it serves one process of the host.
 const CONTROL_LIMITS: SessionLimits = SessionLimits { max_fids: 1024, max_msize: 1 << 20 };
 
-/// Why the service did not start: the exit status, and a line for the log.
-pub struct StartError {
-    /// The exit status.
-    pub status: Status,
-    message: heapless::String<512>,
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl StartError {
-    /// A failure with the status [`Status::StartFailed`].
-    fn new(message: fmt::Arguments<'_>) -> Self {
-        Self::with_status(Status::StartFailed, message)
-    }
-
-    fn with_status(status: Status, message: fmt::Arguments<'_>) -> Self {
-        let mut text = heapless::String::new();
-        // A message that is too long is cut: nothing may be allocated before there is a heap.
-        let _ = fmt::write(&mut text, message);
-        Self { status, message: text }
-    }
+/// Tells why the service does not start; returns the exit status that says so too.
+fn refuse(reason: fmt::Arguments<'_>) -> Status {
+    log::error!("start failed: {reason}");
+    Status::StartFailed
 }
 
 /// Brings everything up.
 ///
 /// # Errors
-/// [`StartError`].
+/// The exit status of a failure, which has been told in one line of the log.
 ///
 /// # Safety
 /// Called once, on the main stack, with what the loader passed and with the provisional page tables.
-pub unsafe fn start(start_info: u32) -> Result<Service, StartError> {
+pub unsafe fn start(start_info: u32) -> Result<Service, Status> {
     clock::calibrate();
-    log::info!("skerry {} starts", env!("CARGO_PKG_VERSION"));
     // SAFETY: the caller's word.
-    let information = unsafe { pvh::read_start_info(start_info) }
-        .map_err(|error| StartError::new(format_args!("{error}")))?;
-    let command_line = CommandLine::parse(&information.command_line)
-        .map_err(|error| StartError::with_status(Status::CommandLine, format_args!("{error}")))?;
+    let information =
+        unsafe { pvh::read_start_info(start_info) }.map_err(|error| refuse(format_args!("{error}")))?;
+    let command_line = CommandLine::parse(&information.command_line).map_err(|error| {
+        refuse(format_args!("{error}"));
+        Status::CommandLine
+    })?;
     log::set_max_level(command_line.log);
+    log::info!("skerry {} starts", env!("CARGO_PKG_VERSION"));
     interrupts::initialize();
 
     let ram = information
         .ram_around(layout::image_start(), layout::memory_required_end())
-        .map_err(|error| StartError::new(format_args!("{error}")))?;
+        .map_err(|error| refuse(format_args!("{error}")))?;
     let mut space = AddressSpace::install(ram)
-        .map_err(|error| StartError::new(format_args!("the image's memory cannot be mapped: {error}")))?;
+        .map_err(|error| refuse(format_args!("the image's memory cannot be mapped: {error}")))?;
     // SAFETY: the heap's range was just mapped, it lies behind everything else in that RAM, and `start` runs once.
     unsafe { heap::initialize(paging::heap(ram)) };
     log::debug!("heap of {} KiB up to {:#x}", heap::statistics().size / 1024, ram.end);
@@ -85,7 +65,7 @@ pub unsafe fn start(start_info: u32) -> Result<Service, StartError> {
     }
 
     let target = apic::initialize(&mut space)
-        .map_err(|error| StartError::new(format_args!("the local APIC cannot be mapped: {error}")))?;
+        .map_err(|error| refuse(format_args!("the local APIC cannot be mapped: {error}")))?;
     for (function, identity) in pci::functions(0) {
         log::debug!("{function} is {identity}");
     }
@@ -97,54 +77,52 @@ pub unsafe fn start(start_info: u32) -> Result<Service, StartError> {
     Ok(service)
 }
 
-fn find(what: &str, is_it: impl Fn(Identity) -> bool) -> Result<(Function, Identity), StartError> {
-    pci::functions(0).find(|(_, identity)| is_it(*identity)).ok_or_else(|| {
-        StartError::new(format_args!("there is no {what} on PCI bus 0: add one to the service VM"))
-    })
+fn find(what: &str, is_it: impl Fn(Identity) -> bool) -> Result<(Function, Identity), Status> {
+    pci::functions(0)
+        .find(|(_, identity)| is_it(*identity))
+        .ok_or_else(|| refuse(format_args!("there is no {what} on PCI bus 0: add one to the service VM")))
 }
 
-fn open_volume(space: &mut AddressSpace) -> Result<(Pmem, Volume<MappedRegion>), StartError> {
+fn open_volume(space: &mut AddressSpace) -> Result<(Pmem, Volume<MappedRegion>), Status> {
     let (function, identity) =
         find("virtio-pmem device", |identity| virtio_pci::device_type(identity) == Some(pmem::DEVICE_TYPE))?;
     // Read only, as everything that is served is: a stray store is an exception, not a damaged volume.
     let mut pmem = Pmem::open(function, identity, Rights::ReadOnly, space)
-        .map_err(|error| StartError::new(format_args!("the virtio-pmem device {function}: {error}")))?;
+        .map_err(|error| refuse(format_args!("the virtio-pmem device {function}: {error}")))?;
     let (start, length) = pmem.memory();
     log::debug!("volume: {length} bytes at {start:#x}");
     // A host that cannot flush is found out now, not when a client asks for it.
-    pmem.flush()
-        .map_err(|error| StartError::new(format_args!("the virtio-pmem device {function}: {error}")))?;
+    pmem.flush().map_err(|error| refuse(format_args!("the virtio-pmem device {function}: {error}")))?;
     let start = NonNull::new(start as *mut u8)
-        .ok_or_else(|| StartError::new(format_args!("the virtio-pmem device {function} has no address")))?;
+        .ok_or_else(|| refuse(format_args!("the virtio-pmem device {function} has no address")))?;
     // SAFETY: the device's memory was mapped, readable, and is never unmapped; its length is below 2^47, the limit of
     // what is mapped; the host keeps others from writing the file, and the image has no right to.
     let region = unsafe { MappedRegion::new(start, length as usize) };
-    let volume = Volume::mount(region)
-        .map_err(|error| StartError::new(format_args!("the volume is refused: {error}")))?;
+    let volume =
+        Volume::mount(region).map_err(|error| refuse(format_args!("the volume is refused: {error}")))?;
     log::info!("volume of {} MiB mounted", length >> 20);
     Ok((pmem, volume))
 }
 
-fn open_control(space: &mut AddressSpace, target: InterruptTarget) -> Result<Control, StartError> {
+fn open_control(space: &mut AddressSpace, target: InterruptTarget) -> Result<Control, Status> {
     let (function, _) = find("ivshmem-doorbell device", |identity| identity == ivshmem::IDENTITY)?;
-    let failed = |error: String| StartError::new(format_args!("the ivshmem device {function}: {error}"));
-    let device = Ivshmem::open(function, space, target).map_err(|error| failed(error.to_string()))?;
+    let failed = |error: &dyn fmt::Display| refuse(format_args!("the ivshmem device {function}: {error}"));
+    let device = Ivshmem::open(function, space, target).map_err(|error| failed(&error))?;
     let (start, length) = device.memory();
     if length < control_ring::LENGTH as u64 {
-        return Err(failed(String::from("its memory is too small for a ring")));
+        return Err(failed(&"its memory is too small for a ring"));
     }
     // SAFETY: the memory is mapped and at least as long as the header (just checked), page aligned, and bytes have no invalid
     // values. Volatile, because the host may write it at any time; only this copy is used.
     let header = unsafe { core::ptr::read_volatile(start as *const [u8; control_ring::LENGTH]) };
-    let ring = ControlRing::parse(&header).map_err(|error| failed(error.to_string()))?;
-    let host = NonNull::new(start as *mut u8).ok_or_else(|| failed(String::from("no memory")))?;
+    let ring = ControlRing::parse(&header).map_err(|error| failed(&error))?;
+    let host = NonNull::new(start as *mut u8).ok_or_else(|| failed(&"its memory has no address"))?;
     let mut memory = GuestMemory::new();
     // SAFETY: the memory was mapped, readable and writable, as one mapping, and is never unmapped; nothing else of the
     // image refers to it.
-    unsafe { memory.add_region(GuestAddress(0), length as usize, host) }
-        .map_err(|error| failed(error.to_string()))?;
+    unsafe { memory.add_region(GuestAddress(0), length as usize, host) }.map_err(|error| failed(&error))?;
     let mut connection = Connection::new(CONTROL_LIMITS);
-    connection.attach(memory, &ring.configuration).map_err(|fault| failed(fault.to_string()))?;
+    connection.attach(memory, &ring.configuration).map_err(|fault| failed(&fault))?;
     log::debug!("control ring of {} at {start:#x}", ring.configuration.size);
     Ok(Control { connection, doorbell: device.doorbell(ring.doorbell) })
 }

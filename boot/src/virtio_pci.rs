@@ -97,7 +97,7 @@ impl Registers {
     fn pointer<T: Register>(self, offset: u64) -> *mut T {
         let end = offset + size_of::<T>() as u64;
         assert!(
-            end <= self.length && (self.address + offset) % size_of::<T>() as u64 == 0,
+            end <= self.length && (self.address + offset).is_multiple_of(size_of::<T>() as u64),
             "a register within"
         );
         (self.address + offset) as *mut T

@@ -196,7 +196,7 @@ fn fill_demo(root: &Path) -> io::Result<()> {
     .take(8 << 20)
     .collect();
     fs::write(data.join("noise"), noise)?;
-    File::create(data.join("hole"))?.set_len(1 << 30)?;
+    File::create(data.join("hole"))?.set_len(64 << 20)?;
     let names = root.join("names");
     fs::create_dir(&names)?;
     for name in ["plain", "with space", "Grüße", "岩礁", "👋"] {

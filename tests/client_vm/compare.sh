@@ -10,37 +10,50 @@ shift
 mkdir /disk /tmp/disk /tmp/share
 mount -t ext4 -o ro,noload /dev/vda /disk
 
-# Every attribute of every node. Of the inode's number, what it is above the root's: see below.
+# NUL-terminated names as lines, and back: a newline in a name is \001 in between.
+to_lines() { tr '\0\n' '\n\001'; }
+from_lines() { tr '\n\001' '\0\n'; }
+
+# Every attribute of every node; $1 is what the numbers of inodes are too high by.
 attributes() {
-    find . -printf "%P|%y|%m|%n|%U|%G|%s|%b|%A@|%C@|%T@|%l|%i\0" | sort -z
+    find . -printf "%P|%y|%m|%n|%U|%G|%s|%b|%A@|%C@|%T@|%l|%i\0" | to_lines |
+        awk -v above="$1" 'BEGIN { FS = OFS = "|" } { $NF -= above; print }' | sort
 }
 devices() {
     find . '(' -type b -o -type c ')' -exec stat -c '%n %t %T' {} + | sort
 }
-# Each inode once: most names are hard links.
+# One name of each inode: most names are hard links.
 once() {
-    find "$@" -printf '%i %p\0' | sort -z -s -n -k 1,1 | awk 'BEGIN { RS = ORS = "\0" } $1 != last { last = $1; print substr($0, length($1) + 2) }'
+    find "$@" -printf '%i %p\0' | to_lines | sort -k 2 | sort -s -u -n -k 1,1 | sed 's/^[0-9]* //' | from_lines
 }
 xattrs() {
-    once . | xargs -0 getfattr --no-dereference --dump --match=- --encoding=hex -- | sed -n '/^# file/ { h; d }; /=/ { G; s/\n/ /; p }' | sort
+    once . | xargs -0 getfattr --no-dereference --dump --match=- --encoding=hex -- |
+        sed -n '/^# file/ { h; d }; /=/ { G; s/\n/ /; p }' | sort
 }
 made_sums() {
-    once ./made -type f | xargs -0 sha256sum | sort
+    once ./made -type f -size -1048576k | xargs -0 sha256sum | sort
 }
 given_sums() {
-    find . -path ./made -prune -o -type f -print0 | sort -z | xargs -0 sha256sum
+    find . -path ./made -prune -o -type f -size -1048576k -print0 | sort -z | xargs -0 sha256sum
+}
+# Of files that are holes for gigabytes, the end.
+tails() {
+    find . -type f -size +1048576k | sort | while read -r path; do
+        tail -c 2000000 "$path" | sha256sum | sed "s|-$|$path|"
+    done
 }
 look() {
     (
         cd "$1"
-        attributes >"$2/attributes"
+        attributes "$3" >"$2/attributes"
         devices >"$2/devices"
         xattrs >"$2/xattrs"
         made_sums >"$2/made-sums"
+        tails >"$2/tails"
     )
 }
 
-look /disk /tmp/disk
+look /disk /tmp/disk 0
 cp /truth/sums /tmp/disk/given-sums
 
 for options in "$@"; do
@@ -49,22 +62,17 @@ for options in "$@"; do
     # Linux adds a constant to the inode numbers of a 9P server: 2, and none in some releases.
     above=$(($(stat -c %i /mnt) - $(stat -c %i /disk)))
     case $above in 0 | 2) ;; *) echo "differs: the root's inode number by $above" ;; esac
-    look /mnt /tmp/share
-    awk -v above=$above 'BEGIN { FS = OFS = "|"; RS = ORS = "\0" } { $NF -= above; print }' \
-        </tmp/share/attributes >/tmp/share/numbered
-    mv /tmp/share/numbered /tmp/share/attributes
+    look /mnt /tmp/share $above
     (cd /mnt && given_sums) >/tmp/share/given-sums
-    for kind in attributes devices xattrs made-sums given-sums; do
+    for kind in attributes devices xattrs made-sums tails given-sums; do
         if ! cmp -s /tmp/disk/$kind /tmp/share/$kind; then
             echo "differs: $kind with $options"
-            tr '\0' '\n' </tmp/disk/$kind >/tmp/expected
-            tr '\0' '\n' </tmp/share/$kind >/tmp/found
-            diff /tmp/expected /tmp/found | head -n 40
+            diff -a /tmp/disk/$kind /tmp/share/$kind | head -n 40
         fi
     done
     echo "compared: $options in $(cut -d. -f1 /proc/uptime) s"
 done
-for kind in attributes devices xattrs made-sums given-sums; do
-    echo "count: $kind $(tr '\0' '\n' </tmp/disk/$kind | wc -l)"
+for kind in attributes devices xattrs made-sums tails given-sums; do
+    echo "count: $kind $(wc -l </tmp/disk/$kind)"
 done
 umount /disk

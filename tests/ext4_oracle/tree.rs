@@ -166,10 +166,10 @@ pub fn additions(abilities: Abilities, scratch: &Path) -> Vec<String> {
         let blocks = (400 << 10) / abilities.block_size;
         commands.push(format!("fallocate /content/unwritten {} {}", blocks / 2, blocks - 1));
     }
-    if abilities.block_size == 1024 {
+    if abilities.block_size == 1024 && !abilities.extents {
         // Beyond what two levels of a block map reach.
         let far = scratch.join("far");
-        File::create(&far).unwrap().write_all_at(b"far away", 70 << 20).unwrap();
+        File::create(&far).unwrap().write_all_at(b"far away", 66 << 20).unwrap();
         commands.push("cd /content".to_owned());
         commands.push(format!("write {} far", far.display()));
     }

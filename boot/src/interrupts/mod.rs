@@ -70,7 +70,7 @@ fn vectors() -> InterruptDescriptorTable {
     let stubs = exceptions::stubs();
     let address = |vector: usize| VirtAddr::from_ptr(stubs[vector] as *const ());
 
-    // SAFETY (this block): each address is that of a stub that was made for this vector, with an error code exactly where
+    // SAFETY: each address is that of a stub that was made for this vector, with an error code exactly where
     // the processor pushes one; each index is that of a mapped stack, and no two vectors that can interrupt each other share
     // one, except exceptions within the report of an exception, which the report detects.
     unsafe {

@@ -104,7 +104,7 @@ impl Function {
     /// # Safety
     /// `address .. address + bar.size` is in a window that leads to this function, and nothing else is placed there.
     pub unsafe fn place_bar(self, index: u8, bar: &mut Bar, address: u64) -> Result<(), BarError> {
-        if address == 0 || address % bar.size != 0 {
+        if address == 0 || !address.is_multiple_of(bar.size) {
             return Err(BarError::Address(index, address));
         }
         if !bar.is_64_bit && address + bar.size > 1 << 32 {
