@@ -117,6 +117,8 @@ impl Command {
         let parent = rustix::process::getpid();
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.arguments).stdin(input).stdout(output).stderr(errors);
+        // Out of the terminal's reach: Ctrl-C is for this process, which ends its children in order.
+        command.process_group(0);
         // SAFETY: the closure runs in the forked child before `exec`. It allocates nothing, takes no lock and
         // only makes the system calls `prctl`, `getppid` and `fcntl`, which are async-signal-safe.
         unsafe {
