@@ -15,9 +15,12 @@ mod parsers;
 
 use std::time::{Duration, Instant};
 
-use rustix::pipe::PipeFlags;
+use rustix::fs::{OFlags, fcntl_setfl};
 
-use machine::{Machine, VOLUME, VolumeFile};
+use serde_json::json;
+use skerry::wire::OpenFlags;
+
+use machine::{Machine, VolumeFile};
 use skerry_host::qemu::Exit;
 use skerry_host::service_vm::ServiceVm;
 
@@ -41,8 +44,9 @@ fn refused(machine: Machine, expected: Exit, reason: &str) {
 
 /// What a service VM with this log level writes until it has answered a request, and how long that took.
 fn started(log_level: &str) -> (Vec<String>, Duration) {
+    let volume = VolumeFile::new(&[]);
     let begin = Instant::now();
-    let (mut vm, connections) = ServiceVm::start(&VOLUME.options(log_level)).unwrap();
+    let (mut vm, connections) = ServiceVm::start(&volume.options(log_level)).unwrap();
     let mut client = vm.connect(connections.requests).unwrap();
     let elapsed = begin.elapsed();
     client.attach(b"").unwrap();
@@ -145,11 +149,38 @@ fn a_panic_is_told_with_file_and_line() {
 }
 
 #[test]
+fn the_main_stack_is_twice_as_large_as_what_is_used() {
+    let tree = tempfile::tempdir().unwrap();
+    let deep = tree.path().join("d/".repeat(100));
+    std::fs::create_dir_all(&deep).unwrap();
+    (0..1500).for_each(|number| drop(std::fs::File::create(deep.join(format!("file-{number}"))).unwrap()));
+    let volume = VolumeFile::new(&["-b", "1024", "-d", tree.path().to_str().unwrap()]);
+    let (mut vm, mut connections) = ServiceVm::start(&volume.options("info")).unwrap();
+    let mut client = vm.connect(connections.requests).unwrap();
+    let (root, _) = client.attach(b"").unwrap();
+    let directory = client.walk_path(root, "d/".repeat(100).trim_end_matches('/').as_bytes()).unwrap();
+    client.open(directory, OpenFlags::RDONLY).unwrap();
+    assert_eq!(client.list(directory).unwrap().len(), 1502);
+    client.statfs(root).unwrap();
+
+    // RAM is zero at first, so what was never used still is.
+    let (bottom, top) = (elf::symbol("__stack_main_guard") + 4096, elf::symbol("__stack_main_top"));
+    let file = tree.path().join("stack");
+    let range = json!({ "val": bottom, "size": top - bottom, "filename": file });
+    connections.qmp.execute("pmemsave", range).unwrap();
+    let stack = std::fs::read(&file).unwrap();
+    let used = stack.len() - stack.iter().position(|byte| *byte != 0).unwrap();
+    println!("{used} bytes of the main stack's {} were used", stack.len());
+    assert!(used <= stack.len() / 2);
+}
+
+#[test]
 fn a_console_that_nobody_reads_does_not_stop_the_image() {
-    let (_reader, writer) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     while rustix::io::write(&writer, &[b'.'; 4096]).is_ok() {}
     let begin = Instant::now();
-    let (exit, _) = Machine::new("log=debug").console(writer).run();
+    let (exit, _) = Machine::new("log=debug").console(writer.into()).run();
     assert_eq!(exit, START_FAILED);
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?} for some lines", begin.elapsed());
 }
@@ -183,7 +214,7 @@ fn too_little_memory_is_refused_with_what_is_needed() {
 fn a_missing_device_is_named() {
     refused(Machine::new(""), START_FAILED, "there is no virtio-pmem device on PCI bus 0");
     refused(
-        Machine::new("").volume(&VOLUME),
+        Machine::new("").volume(&VolumeFile::new(&[])),
         START_FAILED,
         "there is no ivshmem-doorbell device on PCI bus 0",
     );
@@ -211,9 +242,10 @@ fn a_volume_that_cannot_be_served_is_refused_by_name() {
 
 #[test]
 fn a_control_ring_that_cannot_be_is_refused_with_what_is_wrong() {
+    let volume = VolumeFile::new(&[]);
     let with = |place: usize, bytes: &'static [u8]| {
         let change = move |header: &mut [u8; 56]| header[place..place + bytes.len()].copy_from_slice(bytes);
-        Machine::new("log=error").volume(&VOLUME).control(1 << 20, change)
+        Machine::new("log=error").volume(&volume).control(1 << 20, change)
     };
     refused(with(0, &[0; 56]), START_FAILED, "not SKRYRING");
     refused(with(0, b"skryring"), START_FAILED, "not SKRYRING");
@@ -223,6 +255,6 @@ fn a_control_ring_that_cannot_be_is_refused_with_what_is_wrong() {
     refused(with(12, &[0, 0, 1]), START_FAILED, "queue size 65536");
     refused(with(16, &[1]), START_FAILED, "0x1001");
     refused(with(32, &[0xff; 8]), START_FAILED, "0xffffffffffffffff");
-    let small = Machine::new("log=error").volume(&VOLUME).control(4096, |_| {});
+    let small = Machine::new("log=error").volume(&volume).control(4096, |_| {});
     refused(small, START_FAILED, "the ivshmem device ");
 }

@@ -3,7 +3,9 @@
 //! The image as a file: what its program headers ask for, judged by another project's reader.
 
 use object::LittleEndian;
-use object::elf::{FileHeader64, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, ProgramType};
+use object::elf::{
+    FileHeader64, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, ProgramType, SHT_SYMTAB, Sym64,
+};
 use object::read::elf::{FileHeader, ProgramHeader};
 use skerry_host::service_vm::default_image;
 
@@ -34,6 +36,16 @@ fn the_image_is_small_static_and_has_no_segment_that_is_both_writable_and_execut
     assert!(!has(PT_INTERP) && !has(PT_DYNAMIC), "it needs no loader but QEMU's");
     assert!(has(PT_NOTE), "the PVH note has a header of its own");
     println!("{loaded} bytes are loaded, of a file of {}", bytes.len());
+}
+
+/// The address of a symbol of `linker.ld`.
+pub fn symbol(name: &str) -> u64 {
+    let bytes = std::fs::read(default_image().unwrap()).unwrap();
+    let header = FileHeader64::<LittleEndian>::parse(&*bytes).unwrap();
+    let endian = header.endian().unwrap();
+    let symbols = header.sections(endian, &*bytes).unwrap().symbols(endian, &*bytes, SHT_SYMTAB).unwrap();
+    let is_it = |symbol: &&Sym64<LittleEndian>| symbols.symbol_name(endian, symbol) == Ok(name.as_bytes());
+    symbols.iter().find(is_it).unwrap_or_else(|| panic!("no symbol {name}")).st_value.get(endian)
 }
 
 /// Whether `address` is in the image's executable segment.

@@ -13,7 +13,7 @@ use skerry_host::qmp::Qmp;
 use skerry_host::service_vm::{FIRST_PORT, ServiceVm};
 use skerry_host::shared_memory::SharedMemory;
 
-use crate::machine::VOLUME;
+use crate::machine::VolumeFile;
 
 const EBUSY: u32 = 16;
 const ENODEV: u32 = 19;
@@ -34,6 +34,7 @@ struct Service {
     root: Fid,
     /// Keeps the control ring's device connected.
     _control: Server,
+    _volume: VolumeFile,
     plugged: u32,
 }
 
@@ -45,10 +46,19 @@ struct Plugged {
 
 impl Service {
     fn start() -> Self {
-        let (mut vm, connections) = ServiceVm::start(&VOLUME.options("info")).expect("the service VM");
+        let volume = VolumeFile::new(&[]);
+        let (mut vm, connections) = ServiceVm::start(&volume.options("info")).expect("the service VM");
         let mut ctl = vm.connect(connections.requests).expect("the control ring");
         let (root, _) = ctl.attach(b"ctl").expect("the ctl export");
-        Self { vm, qmp: connections.qmp, ctl, root, _control: connections.control, plugged: 0 }
+        Self {
+            vm,
+            qmp: connections.qmp,
+            ctl,
+            root,
+            _control: connections.control,
+            _volume: volume,
+            plugged: 0,
+        }
     }
 
     /// Writes a command to the ctl file of slot `slot`.

@@ -5,14 +5,13 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use skerry_host::ivshmem::Server;
 use skerry_host::qemu::{self, Accelerator, Exit};
 use skerry_host::service_vm::{self, default_image};
 use skerry_host::shared_memory::SharedMemory;
-use skerry_host::test_directory::TestDirectory;
+use tempfile::TempDir;
 
 /// How long the image may take to end by itself.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -20,18 +19,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Bytes of the volumes: MiB, as mkfs.ext4 takes it.
 const VOLUME_SIZE: &str = "8M";
 
-/// A good, empty volume.
-pub static VOLUME: LazyLock<VolumeFile> = LazyLock::new(|| VolumeFile::new(&[]));
-
 /// A file that is to be a volume, in a directory of its own.
 pub struct VolumeFile {
-    directory: TestDirectory,
+    directory: TempDir,
 }
 
 impl VolumeFile {
     /// Makes an empty ext4 file system with these options of mkfs.ext4.
     pub fn new(options: &[&str]) -> Self {
-        let file = Self { directory: TestDirectory::new() };
+        let file = Self { directory: tempfile::tempdir().expect("a directory") };
         run(
             "/usr/sbin/mkfs.ext4",
             &[&["-q", "-F"], options].concat(),
@@ -43,7 +39,7 @@ impl VolumeFile {
 
     /// A file of `size` zeros.
     pub fn of_zeros(size: u64) -> Self {
-        let file = Self { directory: TestDirectory::new() };
+        let file = Self { directory: tempfile::tempdir().expect("a directory") };
         std::fs::File::create(file.path()).and_then(|made| made.set_len(size)).expect("a file of zeros");
         file
     }
