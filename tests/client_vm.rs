@@ -74,7 +74,19 @@ fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     fs::write(files.join("truth/enrich.sh"), include_str!("client_vm/enrich.sh")).unwrap();
     fs::write(files.join("truth/compare.sh"), include_str!("client_vm/compare.sh")).unwrap();
     fs::remove_dir_all(&source).unwrap();
-    let programs = ["find", "xargs", "getfattr", "setfattr", "setfacl", "sha256sum", "stat", "diff", "sort", "tail", "sed"];
+    let programs = [
+        "find",
+        "xargs",
+        "getfattr",
+        "setfattr",
+        "setfacl",
+        "sha256sum",
+        "stat",
+        "diff",
+        "sort",
+        "tail",
+        "sed",
+    ];
     let disk = |writable| Disk { image: volume.path().to_path_buf(), writable };
     let client = |server, writable, command: String| Options {
         disk: Some(disk(writable)),

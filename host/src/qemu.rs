@@ -117,6 +117,8 @@ impl Command {
         let parent = rustix::process::getpid();
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.arguments).stdin(input).stdout(output).stderr(errors);
+        // Out of the terminal's reach: Ctrl-C is for this process, which ends its children in order.
+        command.process_group(0);
         // SAFETY: the closure runs in the forked child before `exec`. It allocates nothing, takes no lock and
         // only makes the system calls `prctl`, `getppid` and `fcntl`, which are async-signal-safe.
         unsafe {
@@ -152,6 +154,9 @@ fn prepare_child(parent: Pid, inherited: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// How long to read on after the end: a process that QEMU started may hold its streams open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A running QEMU. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
@@ -184,7 +189,11 @@ impl Process {
     /// # Errors
     /// If the system does not tell.
     pub fn try_wait(&mut self) -> Result<Option<Exit>> {
-        Ok(self.child.try_wait().context("waiting for QEMU")?.map(Exit::from))
+        let exit = self.child.try_wait().context("waiting for QEMU")?.map(Exit::from);
+        if exit.is_some() {
+            self.transcript.wait_for_end(LAST_WORDS);
+        }
+        Ok(exit)
     }
 
     /// Waits until it ends by itself.
@@ -192,7 +201,9 @@ impl Process {
     /// # Errors
     /// If the system does not tell.
     pub fn wait(&mut self) -> Result<Exit> {
-        Ok(self.child.wait().context("waiting for QEMU")?.into())
+        let exit = self.child.wait().context("waiting for QEMU")?.into();
+        self.transcript.wait_for_end(LAST_WORDS);
+        Ok(exit)
     }
 
     /// Waits for at most `limit`; `None` if it runs on.

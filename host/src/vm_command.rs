@@ -51,8 +51,9 @@ pub fn run(vm: &Vm) -> Result<u8> {
     say!("booting the service VM ({SERVICE_MEMORY} MiB) with {}", volume.path().display());
     let mut bridge = Bridge::start(&bridge::Options { service, sockets: sockets.clone() })?;
     interrupts.check()?;
+    say!("the service VM runs (process {})", bridge.service_process());
     for socket in &sockets {
-        say!("serving it as {:?} at {}", socket.tag, socket.path.display());
+        say!("serving the volume as {:?} at {}", socket.tag, socket.path.display());
     }
     if vm.no_client {
         serve(vm, &sockets, &mut bridge, &interrupts)

@@ -88,10 +88,10 @@ run)
     finish "exit $status"
     ;;
 shell)
-    stty rows "$rows" cols "$columns" </dev/hvc0
     cd /mnt
     export PS1='client:\w# '
-    setsid -c /usr/bin/bash --norc </dev/hvc0 >/dev/hvc0 2>&1 3>&-
+    # The terminal forgets its size when the last process closes it.
+    setsid -c /bin/sh -c "stty rows $rows cols $columns; exec bash --norc" </dev/hvc0 >/dev/hvc0 2>&1 3>&-
     finish "exit $?"
     ;;
 esac
