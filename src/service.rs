@@ -425,7 +425,7 @@ mod tests {
             }
             let table = bench.driver.configuration.descriptors.0;
             for _ in 0..random(4) {
-                // A byte of a descriptor or of the rings.
+                // A byte of a descriptor or of the available ring.
                 let bytes = [0, 1, 2, 4, 7, 15, 16, 17, 0x7f, 0x80, 0xff];
                 let byte = bytes[usize::from(random(11))];
                 let end = u16::try_from(bench.driver.configuration.used.0 - table).unwrap();
