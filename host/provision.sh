@@ -9,72 +9,113 @@
 #   kernel/   Debian's kernel package for the client VM, unpacked: boot/vmlinuz, lib/modules
 #
 # Says what it does on stderr; prints nothing on stdout; a second run does nothing and is silent.
+# A run that was interrupted is taken up by the next one: what is not whole is made anew.
 set -euo pipefail
+# apt's words are read below, and are translated otherwise.
+export LC_ALL=C
 cd "$(dirname "$0")/.."
 here=$PWD/target/provision
-mkdir -p "$here"
 
 say() { printf 'provision: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-exec 9>"$here/lock"
-flock 9
+[ "$(uname -m)" = x86_64 ] || die "the image and its tools need an x86-64 machine; this is $(uname -m)"
+command -v cargo >/dev/null || die "cargo is missing, or not in PATH: install rustup, then run this again (rust-toolchain.toml pins the version)"
+
+{ mkdir -p "$here" && exec 9>>"$here/lock"; } || die "cannot write to $here; was it made by another user?"
+if ! flock --nonblock 9; then
+    say "waiting for another run that uses $here"
+    flock 9
+fi
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"
     elif command -v sudo >/dev/null; then sudo "$@"
-    else die "need root (or sudo) to run: $*"; fi
+    else die "this needs root, or sudo: $*"; fi
 }
+
+# Of what apt-get says, how much there is to fetch.
+sizes() { sed --unbuffered --quiet 's/^\(Need to get\|Fetched\) /provision:   &/p' >&2; }
 
 # ---- packages of the system -------------------------------------------------------------------
 
-# Each line: a file the package brings, the package.
+# gcc links (and only recommends libc6-dev), ca-certificates is for cargo's downloads, the rest is run by scripts, tools and tests.
+needed=(acl attr busybox-static ca-certificates debian-archive-keyring e2fsprogs gcc kmod libc6-dev xz-utils)
+command -v dpkg-query >/dev/null || die "this is not a Debian machine, and only Debian 12 and 13 can be set up (needs: ${needed[*]})"
+installed=" $(dpkg-query --show --showformat '${db:Status-Abbrev}${Package} ' "${needed[@]}" 2>/dev/null)" || true
 missing=()
-while read -r file package; do
-    [ -e "$file" ] || missing+=("$package")
-done <<'PACKAGES'
-/usr/bin/cc                gcc
-/usr/sbin/mkfs.ext4        e2fsprogs
-/usr/bin/busybox           busybox-static
-/usr/bin/setfattr          attr
-/usr/bin/setfacl           acl
-/usr/bin/xz                xz-utils
-/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
-PACKAGES
-# Debian's plain `busybox` package installs the same path, but is linked dynamically and cannot run in the client.
-if [ -e /usr/bin/busybox ] && ! dpkg -s busybox-static >/dev/null 2>&1; then missing+=(busybox-static); fi
+for package in "${needed[@]}"; do
+    [[ $installed == *" ii $package "* || $installed == *" hi $package "* ]] || missing+=("$package")
+done
 if [ ${#missing[@]} -gt 0 ]; then
-    command -v apt-get >/dev/null || die "this is not a Debian machine; install by hand: ${missing[*]}"
     say "installing ${missing[*]} (apt-get)"
-    as_root apt-get update -qq >&2
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+    # An installation that was interrupted has to be ended before apt-get begins another.
+    if [ -n "$(dpkg --audit)" ]; then
+        say "ending an interrupted installation first (dpkg --configure -a)"
+        as_root env DEBIAN_FRONTEND=noninteractive dpkg --configure -a >&2 || say "warning: that failed; trying to go on"
+    fi
+    # A source that cannot be read may be one that is not needed here.
+    as_root apt-get -qq update >&2 || say "warning: not all package lists of this machine could be read"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+        install -y --no-install-recommends "${missing[@]}" | sizes \
+        || die "cannot install ${missing[*]}; is there a network, and a Debian mirror among apt's sources?"
 fi
-command -v cargo >/dev/null || die "cargo is missing: install rustup, then run this again (rust-toolchain.toml pins the version)"
 
 # ---- packages that are unpacked below target/, not installed ----------------------------------
 
-# private_apt DIR SUITE... : prepares an apt that knows only SUITEs and believes nothing is installed.
-private_apt() {
-    local dir=$1 suite mirror; shift
-    # The mirror that this machine itself uses for Debian (not its security archive, which has no other suites).
+# Sets `mirror` to the one that this machine itself uses for Debian: not its security archive, which has no other
+# suites, and no installation disc.
+find_mirror() {
     mirror=$(apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' \
-        | awk '$1 == "Debian" && $2 !~ /-security$/ { print $3; exit }')
-    [ -n "$mirror" ] || die "no Debian mirror among this machine's apt sources; run 'apt-get update', then this again"
-    mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/etc"
+        | awk '$1 == "Debian" && $2 !~ /-security$/ && $3 !~ /^cdrom:/ && !found++ { print $3 }')
+    [ -n "$mirror" ]
+}
+
+# private_apt DIR SUITE... : prepares an apt that knows only SUITEs and believes nothing is installed; sets `apt`, its options.
+private_apt() {
+    local dir=$1 suite; shift
+    if ! find_mirror; then
+        say "reading this machine's package lists (apt-get update)"
+        as_root apt-get -qq update >&2 || true
+        find_mirror || die "no Debian mirror among this machine's apt sources (only Debian 12 and 13 can be set up), or no network"
+    fi
+    mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/empty"
     : >"$dir/status"
-    : >"$dir/sources.list"
     for suite in "$@"; do
-        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >>"$dir/sources.list"
-    done
-    apt_options=(-o "Dir::State=$dir/state" -o "Dir::State::status=$dir/status" -o "Dir::Cache=$dir/cache"
-        -o "Dir::Etc::sourcelist=$dir/sources.list" -o "Dir::Etc::sourceparts=$dir/etc" -o "Dir::Etc::preferencesparts=$dir/etc"
-        -o "Debug::NoLocking=1" -o "APT::Sandbox::User=root" -o "APT::Install-Recommends=0" -o "Dpkg::Use-Pty=0")
-    apt-get -qq "${apt_options[@]}" update >&2 || die "cannot read the package lists of $mirror ($*)"
+        echo "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+    done >"$dir/sources.list"
+    # Read after the machine's own configuration, whose proxies and credentials stay; what would change or follow the result goes.
+    cat >"$dir/apt.conf" <<CONFIGURATION
+Dir::State "$dir/state";
+Dir::State::status "$dir/status";
+Dir::Cache "$dir/cache";
+Dir::Cache::archives "archives";
+Dir::Etc::sourcelist "$dir/sources.list";
+Dir::Etc::sourceparts "$dir/empty";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "$dir/empty";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Architectures;
+APT::Architecture "amd64";
+APT::Architectures { "amd64"; };
+APT::Default-Release "";
+APT::Install-Recommends "0";
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Debug::NoLocking "1";
+CONFIGURATION
+    apt=(-q -c "$dir/apt.conf")
+    say "reading the package lists of $*"
+    apt-get "${apt[@]}" -qq update >&2 || die "cannot read the package lists of $* from $mirror; is there a network?"
 }
 
 # The vhost-user 9P device: `vhost-user-test-device-pci`, which users may create from QEMU 10.2 on.
 can_serve() {
-    "$1" -device vhost-user-test-device-pci,help 2>/dev/null | grep -q virtio-id
+    "$1" -device vhost-user-test-device-pci,help 2>/dev/null | grep virtio-id >/dev/null
 }
 
 if ! [ -x "$here/qemu" ] || ! can_serve "$here/qemu"; then
@@ -83,11 +124,11 @@ if ! [ -x "$here/qemu" ] || ! can_serve "$here/qemu"; then
         say "using the system's $(command -v qemu-system-x86_64)"
         printf '#!/bin/sh\nexec %q "$@"\n' "$(command -v qemu-system-x86_64)" >"$here/qemu.new"
     else
-        say "no system QEMU can create the vhost-user 9P device; unpacking a private copy (about 40 MB to fetch)"
+        say "no system QEMU can create the vhost-user 9P device; fetching a private copy from trixie-backports"
         rm -rf "$here/qemu-root" "$here/qemu-apt"
         private_apt "$here/qemu-apt" trixie trixie-backports
-        apt-get -q "${apt_options[@]}" install -y --download-only -t trixie-backports qemu-system-x86 >&2 \
-            || die "cannot fetch qemu-system-x86 from trixie-backports"
+        apt-get "${apt[@]}" install -y --download-only -t trixie-backports qemu-system-x86 | sizes \
+            || die "cannot fetch qemu-system-x86 of trixie-backports from $mirror"
         mkdir -p "$here/qemu-root"
         archives=("$here"/qemu-apt/cache/archives/*.deb)
         say "unpacking ${#archives[@]} packages"
@@ -102,33 +143,33 @@ exec "$root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$root/usr/lib/x86_64
 LAUNCHER
     fi
     chmod +x "$here/qemu.new"
-    can_serve "$here/qemu.new" || die "QEMU is there but cannot create vhost-user-test-device-pci: $("$here/qemu.new" --version | head -n 1)"
+    can_serve "$here/qemu.new" || die "QEMU is there but cannot create vhost-user-test-device-pci: $("$here/qemu.new" --version 2>&1 | head -n 1)"
     mv "$here/qemu.new" "$here/qemu"
     say "QEMU: $("$here/qemu" --version | head -n 1)"
 fi
 
 if ! [ -e "$here/kernel/complete" ]; then
-    say "unpacking Debian's kernel for the client VM (about 70 MB to fetch)"
-    rm -rf "$here/kernel" "$here/kernel-apt"
     # The running release's own kernel: what `linux-image-amd64` depends on, never a cloud kernel (those have no 9P).
     suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
+    say "fetching Debian's kernel for the client VM from $suite"
+    rm -rf "$here/kernel" "$here/kernel-apt"
     private_apt "$here/kernel-apt" "$suite"
-    package=$(apt-cache "${apt_options[@]}" depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*-amd64\)$/\1/p' | head -n 1)
+    package=$(apt-cache "${apt[@]}" depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*-amd64\)$/\1/p' | head -n 1)
     [ -n "$package" ] || die "no linux-image package in $suite"
-    (cd "$here/kernel-apt" && apt-get -q "${apt_options[@]}" download "$package" >&2) || die "cannot fetch $package"
+    (cd "$here/kernel-apt" && apt-get "${apt[@]}" download "$package" | sed --unbuffered 's/^/provision:   /' >&2) || die "cannot fetch $package"
+    say "unpacking $package"
     mkdir -p "$here/kernel"
     dpkg -x "$here"/kernel-apt/linux-image-*.deb "$here/kernel"
     rm -rf "$here/kernel-apt"
-    if [ -d "$here/kernel/usr/lib/modules" ] && ! [ -d "$here/kernel/lib/modules" ]; then
+    # Debian 12 packs /lib/modules, Debian 13 /usr/lib/modules, with each module compressed.
+    if [ -d "$here/kernel/usr/lib/modules" ]; then
         mkdir -p "$here/kernel/lib" && mv "$here/kernel/usr/lib/modules" "$here/kernel/lib/modules"
     fi
-    find "$here/kernel/lib/modules" -name '*.ko.xz' -print0 | xargs -0 -r xz -d
+    find "$here/kernel/lib/modules" -name '*.ko.xz' -print0 | xargs -0 -r -n 64 -P "$(nproc)" xz --decompress
     mv "$here"/kernel/boot/vmlinuz-* "$here/kernel/boot/vmlinuz"
     # The dependencies as kmod computes them, so that the initramfs can hold just the modules it loads.
-    depmod=$(command -v depmod || echo /usr/sbin/depmod)
-    if ! [ -x "$depmod" ]; then depmod="busybox depmod"; fi
     version=$(ls "$here/kernel/lib/modules")
-    $depmod -b "$here/kernel" "$version" >&2
+    /sbin/depmod --basedir "$here/kernel" "$version" >&2
     touch "$here/kernel/complete"
     say "client kernel: $version"
 fi

@@ -202,7 +202,7 @@ impl Connection {
                 statistics.notifications_sent += 1;
                 notify.call();
             }
-            _ if requests > 0 => statistics.notifications_suppressed += 1,
+            Ok(false) if requests > 0 => statistics.notifications_suppressed += 1,
             _ => {}
         }
         match served.and(published.map_err(Fault::Ring)) {
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
     use crate::server::tree::Tree;
     use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, WRITE};
-    use crate::wire::{Tag, Tversion};
+    use crate::wire::{MessageType, Tag, Tversion};
     use std::boxed::Box;
     use std::vec::Vec;
 
@@ -302,6 +302,7 @@ mod tests {
             self.replies.push(reply);
         }
 
+        /// Offers a Tversion. It is answered with an error, unless `tag` is [`Tag::NOTAG`].
         fn offer_version(&mut self, tag: u16) {
             let mut bytes = [0; 64];
             let request = Tversion { msize: 8192, version: b"9P2000.L" };
@@ -385,6 +386,61 @@ mod tests {
         assert_eq!(bench.connection.arm(), Ok(false));
         assert_eq!(bench.connection.detach(), Some(2));
         assert_eq!(bench.connection.state(), State::Free);
+    }
+
+    #[test]
+    fn a_client_that_breaks_the_rules_stops_alone() {
+        let (mut bad, mut good) = (Bench::new(Driver::new(8, PLAIN)), Bench::new(Driver::new(8, PLAIN)));
+        good.offer_version(1);
+        assert!(good.drain(100).is_ok());
+        // Everything but the client is shared: the exports, and the buffers that still hold the other's request.
+        let mut exports = Exports::new(&mut good.tree);
+        bad.driver.descriptor(0, (0, 64), 0, 0);
+        bad.driver.offer(0);
+        let stopped = bad.connection.drain(&mut exports, &mut good.scratch, &mut bad.calls, 100);
+        assert!(matches!(stopped, Err(Fault::Ring(virtq::Fault::Buffer { head: 0, .. }))), "{stopped:?}");
+        assert!(matches!(bad.connection.state(), State::Faulted(_)));
+
+        good.offer_version(2);
+        assert_eq!(good.drain(100).map(|drained| drained.requests), Ok(1));
+        assert_eq!((good.connection.state(), good.tag(1)), (State::Running, 2));
+    }
+
+    #[test]
+    fn a_reply_that_does_not_fit_stops_the_connection() {
+        let mut bench = Bench::new(Driver::new(8, PLAIN));
+        let (request, reply) = (bench.driver.buffer(64), bench.driver.buffer(16));
+        bench.driver.write(
+            request,
+            &[19, 0, 0, 0, 100, 255, 255, 0, 32, 0, 0, 6, 0, b'9', b'P', b'2', b'0', b'0', b'0'],
+        );
+        let table = bench.driver.configuration.descriptors.0;
+        bench.driver.chain(table, 0, &[((request, 19), 0), ((reply, 16), WRITE)]);
+        bench.driver.offer(0);
+        let (reply, needed, room) = (MessageType::Rversion, 20, 16);
+        let fault = Fault::Session(SessionFault::NoRoomForReply { reply, needed, room });
+        assert_eq!(bench.drain(100), Err(fault));
+        assert_eq!((bench.connection.state(), bench.driver.used_index()), (State::Faulted(fault), 0));
+    }
+
+    #[test]
+    fn a_client_that_takes_a_slot_finds_no_fid_of_the_one_before() {
+        let mut bench = Bench::new(Driver::new(8, PLAIN));
+        bench.offer_version(Tag::NOTAG.0);
+        // size[4] Tattach tag[2] fid[4] afid[4] uname[s] aname[s] n_uname[4]
+        bench.offer(&[23, 0, 0, 0, 104, 1, 0, 7, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bench.drain(100).map(|drained| drained.requests), Ok(2));
+        assert_eq!(bench.connection.session().fids_in_use(), 1);
+        bench.connection.detach();
+        assert_eq!(bench.connection.session().fids_in_use(), 0);
+        let driver = Driver::new(8, PLAIN);
+        bench.connection.attach(driver.memory(), &driver.configuration).unwrap();
+        (bench.driver, bench.replies) = (driver, Vec::new());
+        // size[4] Tclunk tag[2] fid[4]
+        bench.offer(&[11, 0, 0, 0, 120, 1, 0, 7, 0, 0, 0]);
+        assert_eq!(bench.drain(100).map(|drained| drained.requests), Ok(1));
+        // EPROTO: there is no session yet.
+        assert_eq!(bench.driver.read(bench.replies[0], 11), [11, 0, 0, 0, 7, 1, 0, 71, 0, 0, 0]);
     }
 
     #[test]

@@ -268,9 +268,23 @@ fn compare_stats(volume: &OurVolume, image: &Path, found: &[u64]) -> BTreeMap<u6
         assert_eq!(ours.created, stat.created, "crtime: {context}");
         assert_eq!(ours.generation, Some(stat.generation), "generation: {context}");
         assert_eq!(ours.data_version, Some(stat.version), "version: {context}");
+        if matches!(stat.kind, FileKind::Regular | FileKind::Directory) {
+            assert_eq!(mapping(volume, Node(*inode)), stat.mapping, "extents: {context}");
+        }
         stats.insert(*inode, stat);
     }
     stats
+}
+
+/// Which block of the volume holds each block of a file, where it was written.
+fn mapping(volume: &OurVolume, node: Node) -> BTreeMap<u64, u64> {
+    let mut mapping = BTreeMap::new();
+    volume
+        .visit_runs(node, &mut |run| {
+            mapping.extend(run.physical.into_iter().flat_map(|first| run.blocks.clone().zip(first..)))
+        })
+        .unwrap();
+    mapping
 }
 
 /// Compares each directory with `ls -p`: the same entries in the same order. Reads it in pieces too.

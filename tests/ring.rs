@@ -184,6 +184,16 @@ fn a_malformed_message_does_not_end_the_service() {
 }
 
 #[test]
+fn a_volume_may_have_any_whole_number_of_pages() {
+    let volume = Volume::new();
+    let file = std::fs::OpenOptions::new().write(true).open(volume.path()).unwrap();
+    file.set_len((32 << 20) + 4096).unwrap();
+    let (_vm, mut client) = volume.serve();
+    let (root, _) = client.attach(b"").unwrap();
+    assert_eq!(client.read_file(root, b"hello").unwrap(), b"Hello, skerry!\n");
+}
+
+#[test]
 fn a_volume_that_is_damaged_is_refused_with_a_message() {
     let volume = Volume::new();
     std::fs::write(volume.path(), vec![0x5a; 1 << 20]).unwrap();

@@ -27,8 +27,8 @@ step() { printf '\n==> %s  (%d s)\n' "$*" "$((SECONDS - started))" >&2; }
 style() {
     step "style: rustfmt, clippy"
     cargo fmt --all --check
-    cargo clippy --quiet -p skerry -p skerry-host --all-targets -- -D warnings
-    cargo clippy --quiet --release -p skerry-boot -- -D warnings
+    cargo clippy --locked --quiet -p skerry -p skerry-host --all-targets -- -D warnings
+    cargo clippy --locked --quiet --release -p skerry-boot -- -D warnings
 }
 
 deny() {
@@ -43,33 +43,32 @@ deny() {
 
 unit() {
     step "unit: the core, the host library"
-    cargo test --quiet -p skerry
+    cargo test --locked --quiet -p skerry
     # Once more in release: in a debug build a missing barrier between driver and device does not show.
-    cargo test --quiet -p skerry --release --lib -- virtq:: mem::
-    cargo test --quiet -p skerry-host --lib --bins
+    cargo test --locked --quiet -p skerry --release --lib -- virtq:: mem::
+    host_test --lib --bins
 }
 
 ext4() {
     step "ext4: against mkfs.ext4, debugfs, e2fsck"
-    cargo test --quiet -p skerry-host --release --test ext4_oracle -- --nocapture
-}
-
-image() {
-    cargo build --quiet --release -p skerry-boot
-    cargo build --quiet --release -p skerry-host
+    host_test --test ext4_oracle
 }
 
 ring() {
     step "ring: the image in QEMU, the preallocated ring, the bridge"
-    image
-    cargo test --quiet -p skerry-host --release --test image --test ring --test front_end -- --nocapture --test-threads=1
+    build_image
+    host_test --test image --test ring --test front_end -- --test-threads=1
 }
 
 client() {
     step "client: Linux client VMs"
-    image
-    cargo test --quiet -p skerry-host --release --test client_vm -- --nocapture --test-threads=1
+    build_image
+    host_test --test client_vm -- --nocapture --test-threads=1
 }
+
+build_image() { cargo build --locked --quiet --release -p skerry-boot; }
+
+host_test() { cargo test --locked --quiet -p skerry-host "$@"; }
 
 for name in "$@"; do
     case $name in

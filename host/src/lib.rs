@@ -22,7 +22,6 @@
 //! | [`client_vm`]      | a Linux VM that mounts what a bridge (or QEMU itself) serves |
 //! | [`volume_image`]   | volumes made by `mkfs.ext4`: the demo, and an imported directory |
 //! | [`workspace`]      | where provisioning and cargo leave what a VM needs |
-//! | [`test_directory`] | a directory that is gone after a test |
 
 pub mod bridge;
 pub mod client;
@@ -39,7 +38,6 @@ pub mod qmp;
 pub mod ring_driver;
 pub mod service_vm;
 pub mod shared_memory;
-pub mod test_directory;
 pub mod volume;
 pub mod volume_image;
 pub mod workspace;

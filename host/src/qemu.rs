@@ -154,6 +154,9 @@ fn prepare_child(parent: Pid, inherited: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// How long to read on after the end: a process that QEMU started may hold its streams open.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A running QEMU. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
@@ -186,7 +189,11 @@ impl Process {
     /// # Errors
     /// If the system does not tell.
     pub fn try_wait(&mut self) -> Result<Option<Exit>> {
-        Ok(self.child.try_wait().context("waiting for QEMU")?.map(Exit::from))
+        let exit = self.child.try_wait().context("waiting for QEMU")?.map(Exit::from);
+        if exit.is_some() {
+            self.transcript.wait_for_end(LAST_WORDS);
+        }
+        Ok(exit)
     }
 
     /// Waits until it ends by itself.
@@ -194,7 +201,9 @@ impl Process {
     /// # Errors
     /// If the system does not tell.
     pub fn wait(&mut self) -> Result<Exit> {
-        Ok(self.child.wait().context("waiting for QEMU")?.into())
+        let exit = self.child.wait().context("waiting for QEMU")?.into();
+        self.transcript.wait_for_end(LAST_WORDS);
+        Ok(exit)
     }
 
     /// Waits for at most `limit`; `None` if it runs on.

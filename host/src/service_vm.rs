@@ -175,7 +175,7 @@ fn machine(options: &Options, accelerator: Accelerator, volume: u64) -> Vec<Stri
 /// The volume's memory. In a QEMU option a comma is written twice.
 fn volume_backend(volume: &Volume) -> String {
     let path = volume.path().display().to_string().replace(',', ",,");
-    format!("memory-backend-file,id=volume,mem-path={path},share=on,size={}", volume.size())
+    format!("memory-backend-file,id=volume,mem-path={path},share=on,readonly=on,size={}", volume.size())
 }
 
 /// The root port of slot `port`, with room for the largest client.

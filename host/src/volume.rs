@@ -5,7 +5,7 @@
 //! The image takes the volume's bytes for its own: nobody else may write them meanwhile. An exclusive `flock` on the file keeps a
 //! second server away for as long as the first one holds it; the kernel drops it with the process.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -83,7 +83,7 @@ impl Volume {
             };
             return Err(VolumeError::Kind { path, kind });
         }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(open_error)?;
+        let file = File::open(&path).map_err(open_error)?;
         let size = file.metadata().map_err(open_error)?.len();
         if size == 0 {
             return Err(VolumeError::Empty { path });
@@ -114,7 +114,6 @@ impl Volume {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_directory::TestDirectory;
 
     fn message(path: &Path) -> String {
         Volume::open(path).unwrap_err().to_string()
@@ -122,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_is_no_volume_is_refused_with_what_to_do() {
-        let directory = TestDirectory::new();
+        let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("volume");
         assert!(message(&file).contains("No such file"), "{}", message(&file));
         assert!(message(directory.path()).contains("it is a directory"));
@@ -134,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_volume_has_one_server_at_a_time() {
-        let directory = TestDirectory::new();
+        let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("volume");
         std::fs::write(&file, [0; 4096]).unwrap();
         let first = Volume::open(&file).unwrap();

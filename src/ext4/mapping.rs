@@ -16,7 +16,7 @@ use crate::mem::region::Region;
 
 /// Some consecutive blocks of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Run {
+pub struct Run {
     /// Which of the file.
     pub blocks: Range<u64>,
     /// The first of the consecutive blocks of the volume that hold them; `None` where they were never written and read as zeros.

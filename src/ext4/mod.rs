@@ -66,6 +66,7 @@ pub use htree::IndexFault;
 pub use inline::InlineFault;
 use inode::Inode;
 pub use inode::InodeFault;
+pub use mapping::Run;
 use superblock::Superblock;
 pub use symlink::SymlinkFault;
 pub use xattr::AttributeFault;
@@ -99,6 +100,29 @@ impl<R: Region> Volume<R> {
             return Err(MountError::Damaged(Damage::Inode { inode: inode::ROOT, fault }));
         }
         Ok(volume)
+    }
+
+    /// Shows `visit` where the content of a regular file or directory lies, run by run, in order and without gaps: for
+    /// tools that look at a volume. Content that is in the inode has no runs.
+    ///
+    /// # Errors
+    /// EUCLEAN; EINVAL for another kind.
+    pub fn visit_runs(&self, node: Node, visit: &mut dyn FnMut(Run)) -> Result<(), Errno> {
+        self.file(node)
+            .and_then(|inode| {
+                if !matches!(inode.kind, FileKind::Regular | FileKind::Directory) {
+                    return Err(Errno::EINVAL.into());
+                }
+                if inode.flags.contains(inode::InodeFlags::INLINE_DATA) {
+                    return Ok(());
+                }
+                let blocks = inode.size.div_ceil(u64::from(self.superblock.block_size));
+                self.map(&inode, 0..blocks, &mut |run| {
+                    visit(run);
+                    Ok(())
+                })
+            })
+            .map_err(|error| error.answer(node.0))
     }
 
     /// The superblock.

@@ -14,8 +14,10 @@
 
 use heapless::Vec;
 
-/// Most ranges of guest-physical memory that a client may have: what vhost-user front ends use, with room to spare.
-pub const MAX_MEMORY_RANGES: usize = 32;
+use crate::mem::guest::MAX_REGIONS;
+
+/// Most ranges of guest-physical memory that a client may have.
+pub const MAX_MEMORY_RANGES: usize = MAX_REGIONS;
 
 /// What the bridge asks of one client's slot.
 #[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack of a control request")]
@@ -131,6 +133,15 @@ fn number<'a, T: TryFrom<u64>>(key: &'static str, text: &'a str) -> Result<T, Co
     parse_u64(text).and_then(|value| T::try_from(value).ok()).ok_or(CommandError::BadNumber(key, text))
 }
 
+/// The number of a device on a PCI bus.
+fn device_number<'a>(key: &'static str, text: &'a str) -> Result<u8, CommandError<'a>> {
+    number(key, text).and_then(
+        |device| {
+            if device < 32 { Ok(device) } else { Err(CommandError::BadNumber(key, text)) }
+        },
+    )
+}
+
 fn parse_u64(text: &str) -> Option<u64> {
     // `from_str_radix` would take a sign.
     let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hexadecimal| (hexadecimal, 16));
@@ -151,7 +162,7 @@ fn parse_attach<'a>(words: impl Iterator<Item = &'a str>) -> Result<Attachment, 
     for word in words {
         let (key, value) = word.split_once('=').ok_or(CommandError::UnknownKey(word))?;
         match key {
-            "port" => set("port", &mut port, number("port", value)?)?,
+            "port" => set("port", &mut port, device_number("port", value)?)?,
             "size" => set("size", &mut size, number("size", value)?)?,
             "desc" => set("desc", &mut descriptors, number("desc", value)?)?,
             "avail" => set("avail", &mut available, number("avail", value)?)?,
@@ -245,6 +256,7 @@ mod tests {
         assert_eq!(Command::parse(b""), Err(CommandError::UnknownVerb("")));
         assert_eq!(Command::parse(b"reboot"), Err(CommandError::UnknownVerb("reboot")));
         assert_eq!(Command::parse(b"attach colour=blue"), Err(CommandError::UnknownKey("colour=blue")));
+        assert_eq!(Command::parse(b"attach port=32"), Err(CommandError::BadNumber("port", "32")));
         assert_eq!(Command::parse(b"attach port=256"), Err(CommandError::BadNumber("port", "256")));
         assert_eq!(Command::parse(b"attach next=+1"), Err(CommandError::BadNumber("next", "+1")));
         assert_eq!(Command::parse(b"attach size=-1"), Err(CommandError::BadNumber("size", "-1")));

@@ -133,7 +133,8 @@ pub struct DirectoryEntry<'a> {
     pub node: Node,
     /// The kind of that node.
     pub kind: FileKind,
-    /// Where reading goes on *after* this entry: pass it to [`FileSystem::read_directory`].
+    /// Where reading goes on *after* this entry: pass it to [`FileSystem::read_directory`]. 1 … 2⁶³ − 1: clients keep it
+    /// with a sign.
     pub next: u64,
     /// The name: 1…255 bytes, no `/`, no NUL. `.` and `..` are among the entries.
     pub name: &'a [u8],
@@ -224,7 +225,7 @@ pub trait FileSystem {
     /// Whether `node` may be opened for writing.
     ///
     /// # Errors
-    /// EROFS where it may not.
+    /// EROFS for a file system that is only read; EACCES for a file that is never written.
     fn check_writable(&self, _node: Node) -> Result<(), Errno> {
         Err(Errno::EROFS)
     }
@@ -232,7 +233,8 @@ pub trait FileSystem {
     /// Writes all that is left in `source` to `node` at `offset`; returns how many bytes.
     ///
     /// # Errors
-    /// EROFS for a file system that is only read.
+    /// EROFS for a file system that is only read; EACCES for a file that is never written; what `node` makes of the
+    /// bytes, where it is synthetic.
     fn write(&mut self, _node: Node, _offset: u64, _source: &mut dyn Source) -> Result<u32, Errno> {
         Err(Errno::EROFS)
     }

@@ -131,7 +131,7 @@ impl ControlTree<'_> {
     }
 
     /// The entry at `position` of `directory`; `.` and `..` are the first two.
-    fn entry(&self, directory: File, position: u8) -> Option<(File, heapless::String<8>)> {
+    fn entry(&self, directory: File, position: u16) -> Option<(File, heapless::String<8>)> {
         let named = |file, name: &str| heapless::String::try_from(name).ok().map(|name| (file, name));
         match (directory, position) {
             (_, 0) => named(directory, "."),
@@ -139,8 +139,9 @@ impl ControlTree<'_> {
             (File::Root, 2) => named(File::Version, "version"),
             (File::Root, 3) => named(File::Stats, "stats"),
             (File::Root, 4) => named(File::Clients, "clients"),
-            (File::Clients, slot) => {
-                let slot = slot.checked_sub(2).filter(|slot| *slot < self.0.slots())?;
+            (File::Clients, position) => {
+                let slot =
+                    u8::try_from(position.checked_sub(2)?).ok().filter(|slot| *slot < self.0.slots())?;
                 named(File::Client(slot), &slot_name(slot))
             }
             (File::Client(slot), 2) => named(File::ClientCtl(slot), "ctl"),
@@ -170,7 +171,7 @@ impl FileSystem for ControlTree<'_> {
         if directory.kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        (2..=u8::MAX)
+        (2..=u16::MAX)
             .map_while(|position| self.entry(directory, position))
             .find(|(_, entry)| entry.as_bytes() == name)
             .map(|(file, _)| file.node())
@@ -230,8 +231,8 @@ impl FileSystem for ControlTree<'_> {
         if directory.kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        let first = u8::try_from(offset).map_err(|_| Errno::EINVAL)?;
-        for position in first..=u8::MAX {
+        let first = u16::try_from(offset).map_err(|_| Errno::EINVAL)?;
+        for position in first..=u16::MAX {
             let Some((file, name)) = self.entry(directory, position) else { break };
             let next = u64::from(position) + 1;
             let entry = DirectoryEntry { node: file.node(), kind: file.kind(), next, name: name.as_bytes() };
@@ -300,21 +301,27 @@ mod tests {
     use std::string::{String, ToString};
     use std::vec::Vec;
 
-    #[derive(Default)]
-    struct Recorder(Vec<(u8, Command)>);
+    /// As many slots as it says, and the commands it got.
+    struct Recorder(u8, Vec<(u8, Command)>);
+
+    impl Default for Recorder {
+        fn default() -> Self {
+            Self(12, Vec::new())
+        }
+    }
 
     impl ControlPlane for Recorder {
         fn slots(&self) -> u8 {
-            12
+            self.0
         }
         fn write_statistics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-            writeln!(out, "requests {}", self.0.len())
+            writeln!(out, "requests {}", self.1.len())
         }
         fn write_status(&self, slot: u8, out: &mut dyn fmt::Write) -> fmt::Result {
             writeln!(out, "state free\nslot {slot}")
         }
         fn command(&mut self, slot: u8, command: &Command) -> Result<(), Errno> {
-            self.0.push((slot, command.clone()));
+            self.1.push((slot, command.clone()));
             Ok(())
         }
     }
@@ -392,6 +399,18 @@ mod tests {
     }
 
     #[test]
+    fn every_slot_of_the_most_there_can_be_has_a_directory() {
+        let mut plane = Recorder(255, Vec::new());
+        let tree = ControlTree(&mut plane);
+        assert_eq!(read(&tree, "clients/254/status", 0, 10), "state free");
+        let clients = walk(&tree, "clients").unwrap();
+        let all = names(&tree, clients, 0);
+        assert_eq!((all.len(), all[256].0.as_str()), (257, "254"));
+        assert_eq!(names(&tree, clients, all[255].1), all[256..]);
+        assert_eq!(names(&tree, clients, all[256].1), []);
+    }
+
+    #[test]
     fn a_write_to_ctl_is_one_command_for_its_slot() {
         let mut plane = Recorder::default();
         let mut tree = ControlTree(&mut plane);
@@ -399,7 +418,7 @@ mod tests {
         assert_eq!(tree.write(ctl, 77, &mut &b"detach\n"[..]), Ok(7));
         assert_eq!(tree.write(ctl, 0, &mut &b"destroy\n"[..]), Err(Errno::EINVAL));
         assert_eq!(tree.write(ctl, 0, &mut &[b' '; MAX_COMMAND + 1][..]), Err(Errno::EMSGSIZE));
-        assert_eq!(plane.0, [(3, Command::Detach)]);
+        assert_eq!(plane.1, [(3, Command::Detach)]);
     }
 
     #[test]

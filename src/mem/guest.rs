@@ -3,7 +3,7 @@
 //! Guest memory: a client's RAM as a list of regions.
 //!
 //! An address that a driver wrote is an *allegation*. [`GuestMemory::translate`] checks one for a buffer,
-//! [`GuestMemory::window`] for a structure with fields; only what they return can be read or written.
+//! [`GuestMemory::volatile_slice`] for a structure with fields; only what they return can be read or written.
 //!
 //! # Shared with a running, hostile guest
 //! The guest's processors may write any of this memory at any time, so
@@ -176,7 +176,7 @@ impl GuestRegion {
 
 /// A guest's memory: up to [`MAX_REGIONS`] regions, sorted by guest address, none overlapping.
 ///
-/// Everything that points into it ([`Window`], and the readers and writers of [`super::scatter`]) borrows
+/// Everything that points into it ([`VolatileSlice`], and the readers and writers of [`super::scatter`]) borrows
 /// it. So whoever unmaps memory drops this value first, and the borrow checker proves that nobody still
 /// points there.
 #[derive(Debug, Default)]
@@ -268,12 +268,12 @@ impl GuestMemory {
     ///
     /// # Errors
     /// [`BadRange::Wraps`], [`BadRange::Unmapped`], [`BadRange::Divided`].
-    pub fn window(&self, address: GuestAddress, length: u32) -> Result<Window<'_>, BadRange> {
+    pub fn volatile_slice(&self, address: GuestAddress, length: u32) -> Result<VolatileSlice<'_>, BadRange> {
         // Fast path: a ring is looked up for each request.
         if let Some((start, left)) = self.regions_from(address.0).first().and_then(|r| r.at(address.0))
             && left >= length as usize
         {
-            return Ok(Window { start, length: length as usize, memory: PhantomData });
+            return Ok(VolatileSlice { start, length: length as usize, memory: PhantomData });
         }
         self.translate(address, length)?;
         Err(BadRange::Divided { address, length: u64::from(length) })
@@ -309,20 +309,20 @@ impl Iterator for Segments<'_> {
 /// Holding one proves that its bytes lie in one region of a [`GuestMemory`] that is borrowed, hence mapped,
 /// for `'m`. What the bytes say proves nothing, and may change at any time.
 #[derive(Debug, Clone, Copy)]
-pub struct Window<'m> {
+pub struct VolatileSlice<'m> {
     start: NonNull<u8>,
     length: usize,
     memory: PhantomData<&'m GuestMemory>,
 }
 
-impl<'m> Window<'m> {
+impl<'m> VolatileSlice<'m> {
     /// The memory of the `size` bytes at `offset`.
     fn at(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
         if offset.checked_add(size).is_none_or(|end| end > self.length) {
             return Err(BadRange::Beyond { offset, size });
         }
         // SAFETY: `offset` is at most `length` (just checked), and `start .. start + length` is one mapped range
-        // of at most `isize::MAX` bytes (what holding a `Window` proves).
+        // of at most `isize::MAX` bytes (what holding a `VolatileSlice` proves).
         Ok(unsafe { self.start.add(offset) })
     }
 
@@ -343,7 +343,7 @@ impl<'m> Window<'m> {
     pub fn u16_at(&self, offset: usize) -> Result<&'m AtomicU16, BadRange> {
         let field = self.aligned(offset, size_of::<u16>())?;
         // SAFETY: the field is aligned (just checked), mapped, readable and writable for `'m` (what holding a
-        // `Window` proves). This program accesses it only by atomics of this size while the reference lives,
+        // `VolatileSlice` proves). This program accesses it only by atomics of this size while the reference lives,
         // or by copies of a driver's buffers that a hostile driver placed over its own ring; the module's
         // documentation says how those are seen.
         Ok(unsafe { AtomicU16::from_ptr(field.cast::<u16>().as_ptr()) })
@@ -498,7 +498,7 @@ mod tests {
         let address = GuestAddress(u64::MAX - 1);
         assert_eq!(pieces(&memory, address.0, 2), Err(BadRange::Wraps { address, length: 2 }));
         let wraps = BadRange::Wraps { address, length: 0xffff_ffff };
-        assert_eq!(memory.window(address, u32::MAX).unwrap_err(), wraps);
+        assert_eq!(memory.volatile_slice(address, u32::MAX).unwrap_err(), wraps);
         assert_eq!(pieces(&memory, address.0, 1), Ok([(31, 1)].to_vec()));
     }
 
@@ -516,21 +516,24 @@ mod tests {
         let mut room = Room::new();
         let memory = room.memory(&[(0x1000, 0, 16), (0x1010, 32, 16)]);
         let address = GuestAddress(0x1001);
-        assert!(memory.window(address, 15).is_ok());
-        assert_eq!(memory.window(address, 16).unwrap_err(), BadRange::Divided { address, length: 16 });
-        assert_eq!(memory.window(address, 32).unwrap_err(), unmapped(0x1001, 32, 0x1020));
-        assert_eq!(memory.window(GuestAddress(0xfff), 1).unwrap_err(), unmapped(0xfff, 1, 0xfff));
+        assert!(memory.volatile_slice(address, 15).is_ok());
+        assert_eq!(
+            memory.volatile_slice(address, 16).unwrap_err(),
+            BadRange::Divided { address, length: 16 }
+        );
+        assert_eq!(memory.volatile_slice(address, 32).unwrap_err(), unmapped(0x1001, 32, 0x1020));
+        assert_eq!(memory.volatile_slice(GuestAddress(0xfff), 1).unwrap_err(), unmapped(0xfff, 1, 0xfff));
     }
 
     #[test]
     fn fields_are_read_and_written_in_place() {
         let mut room = Room::new();
         let memory = room.memory(&[(0x1000, 0, 256)]);
-        let window = memory.window(GuestAddress(0x1010), 16).unwrap();
-        assert_eq!(u16::from_le(window.u16_at(2).unwrap().load(Ordering::Relaxed)), 0x1312);
-        assert_eq!(u32::from_le(window.u32_at(12).unwrap().load(Ordering::Relaxed)), 0x1f1e_1d1c);
-        assert_eq!(window.copy_out::<3>(13), Ok([0x1d, 0x1e, 0x1f]));
-        window.u16_at(14).unwrap().store(0xabcd_u16.to_le(), Ordering::Relaxed);
+        let slice = memory.volatile_slice(GuestAddress(0x1010), 16).unwrap();
+        assert_eq!(u16::from_le(slice.u16_at(2).unwrap().load(Ordering::Relaxed)), 0x1312);
+        assert_eq!(u32::from_le(slice.u32_at(12).unwrap().load(Ordering::Relaxed)), 0x1f1e_1d1c);
+        assert_eq!(slice.copy_out::<3>(13), Ok([0x1d, 0x1e, 0x1f]));
+        slice.u16_at(14).unwrap().store(0xabcd_u16.to_le(), Ordering::Relaxed);
         drop(memory);
         assert_eq!(room.0[0x1d..0x21], [0x1d, 0xcd, 0xab, 0x20]);
     }
@@ -539,13 +542,13 @@ mod tests {
     fn a_field_beyond_the_structure_or_misaligned_is_refused() {
         let mut room = Room::new();
         let memory = room.memory(&[(0x1000, 1, 64)]);
-        let window = memory.window(GuestAddress(0x100f), 16).unwrap();
-        assert!(window.u16_at(14).is_ok());
-        assert_eq!(window.u16_at(15).unwrap_err(), BadRange::Beyond { offset: 15, size: 2 });
-        assert_eq!(window.u16_at(usize::MAX).unwrap_err(), BadRange::Beyond { offset: usize::MAX, size: 2 });
-        assert_eq!(window.u32_at(13).unwrap_err(), BadRange::Beyond { offset: 13, size: 4 });
-        assert_eq!(window.u16_at(1).unwrap_err(), BadRange::Misaligned { offset: 1, size: 2 });
-        assert_eq!(window.u32_at(2).unwrap_err(), BadRange::Misaligned { offset: 2, size: 4 });
-        assert_eq!(window.copy_out::<17>(0), Err(BadRange::Beyond { offset: 0, size: 17 }));
+        let slice = memory.volatile_slice(GuestAddress(0x100f), 16).unwrap();
+        assert!(slice.u16_at(14).is_ok());
+        assert_eq!(slice.u16_at(15).unwrap_err(), BadRange::Beyond { offset: 15, size: 2 });
+        assert_eq!(slice.u16_at(usize::MAX).unwrap_err(), BadRange::Beyond { offset: usize::MAX, size: 2 });
+        assert_eq!(slice.u32_at(13).unwrap_err(), BadRange::Beyond { offset: 13, size: 4 });
+        assert_eq!(slice.u16_at(1).unwrap_err(), BadRange::Misaligned { offset: 1, size: 2 });
+        assert_eq!(slice.u32_at(2).unwrap_err(), BadRange::Misaligned { offset: 2, size: 4 });
+        assert_eq!(slice.copy_out::<17>(0), Err(BadRange::Beyond { offset: 0, size: 17 }));
     }
 }

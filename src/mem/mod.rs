@@ -2,8 +2,8 @@
 
 //! Memory that the core does not own: the RAM of a client, and the region that holds the volume.
 //!
-//! All `unsafe` of the core is below this module (and in the ring accessors of [`crate::virtq`] that stand
-//! on it). What is handed upward is safe: ranges that were checked, copies that cannot leave them.
+//! All `unsafe` of the core is below this module. What is handed upward is safe: ranges that were checked, copies
+//! that cannot leave them, fields that are accessed as atomics.
 //!
 //! * [`guest`]: client RAM as a list of regions; a driver's address is an *allegation* until checked here.
 //! * [`scatter`]: the checked pieces of a descriptor chain, read and written as one stream.

@@ -14,7 +14,7 @@ use crate::wire::{Access, IOHDRSZ, OpenFlags, Rlcreate, Rlopen, Tlcreate, Tlopen
 /// # Errors
 /// EBADF for a `fid` that stands for no file; EINVAL if it is open; EISDIR to write to a directory; ENOTDIR for
 /// DIRECTORY and something else; ELOOP for a symbolic link; ENXIO for devices, FIFOs and sockets, which a
-/// client opens itself; EROFS to write where nothing is written.
+/// client opens itself; to write, what [`FileSystem::check_writable`](crate::fs::FileSystem::check_writable) says.
 pub(super) fn lopen(session: &mut Session, exports: &Exports<'_>, request: Tlopen) -> Result<Rlopen, Errno> {
     let handle = session.file(request.fid)?;
     if handle.state != FidState::Path {
@@ -26,8 +26,8 @@ pub(super) fn lopen(session: &mut Session, exports: &Exports<'_>, request: Tlope
     match handle.kind {
         FileKind::Directory if changes => return Err(Errno::EISDIR),
         FileKind::Directory => {}
-        FileKind::Symlink => return Err(Errno::ELOOP),
         _ if request.flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+        FileKind::Symlink => return Err(Errno::ELOOP),
         FileKind::Regular if changes => backend.check_writable(handle.node)?,
         FileKind::Regular => {}
         FileKind::Fifo | FileKind::CharacterDevice | FileKind::BlockDevice | FileKind::Socket => {
@@ -114,8 +114,15 @@ mod tests {
             client.walk(0, fid, &[name]).unwrap();
             assert_eq!(client.open(fid, OpenFlags::RDONLY), Err(errno));
         }
-        client.walk(0, 9, &[b"file"]).unwrap();
-        assert_eq!(client.open(9, OpenFlags::DIRECTORY), Err(Errno::ENOTDIR));
+    }
+
+    #[test]
+    fn whatever_is_no_directory_does_not_open_as_one() {
+        let mut client = Client::attached();
+        for (fid, name) in (1..).zip([&b"file"[..], b"link", b"fifo", b"char", b"block", b"socket"]) {
+            client.walk(0, fid, &[name]).unwrap();
+            assert_eq!(client.open(fid, OpenFlags::DIRECTORY), Err(Errno::ENOTDIR));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 
 use super::Fault;
 use super::desc::{DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, descriptor_table};
-use crate::mem::guest::{GuestAddress, GuestMemory, Window};
+use crate::mem::guest::{GuestAddress, GuestMemory, VolatileSlice};
 use crate::mem::scatter::{Loader, ScatterList, ScatterReader, ScatterWriter};
 
 /// Most descriptors that a chain may have in an indirect table: as many as the largest queue has. It bounds
@@ -44,7 +44,7 @@ pub struct Chain<'a> {
 
 /// What is walked: a table, and what its descriptors may do.
 struct Table<'w, 'm> {
-    window: &'w Window<'m>,
+    slice: &'w VolatileSlice<'m>,
     entries: u32,
     /// The most descriptors that the chain may have in this table.
     limit: u32,
@@ -83,7 +83,7 @@ impl Walk<'_> {
         let mut index = first;
         for _ in 0..table.limit {
             let descriptor = table
-                .window
+                .slice
                 .copy_out(descriptor_table::entry(index))
                 .map(Descriptor::parse)
                 .map_err(|_| Fault::Next { head, next: index, entries: table.entries })?;
@@ -131,7 +131,7 @@ impl Walk<'_> {
 /// its buffers into the lists.
 pub(super) fn walk<'a>(
     memory: &'a GuestMemory,
-    descriptors: &Window<'_>,
+    descriptors: &VolatileSlice<'_>,
     head: u16,
     size: u16,
     indirect: bool,
@@ -141,7 +141,7 @@ pub(super) fn walk<'a>(
     let mut walk =
         Walk { head, readable: readable.load(memory), writable: writable.load(memory), writing: false };
     let direct = Table {
-        window: descriptors,
+        slice: descriptors,
         entries: u32::from(size),
         limit: u32::from(size),
         indirect: if indirect { Indirect::Allowed } else { Indirect::NotNegotiated },
@@ -151,9 +151,10 @@ pub(super) fn walk<'a>(
         if entries == 0 || !length.is_multiple_of(DESCRIPTOR_SIZE) {
             return Err(Fault::IndirectLength { head, length });
         }
-        let window = memory.window(address, length).map_err(|cause| Fault::IndirectTable { head, cause })?;
+        let slice =
+            memory.volatile_slice(address, length).map_err(|cause| Fault::IndirectTable { head, cause })?;
         let limit = entries.min(MAX_INDIRECT);
-        walk.table(&Table { window: &window, entries, limit, indirect: Indirect::Nested }, 0)?;
+        walk.table(&Table { slice: &slice, entries, limit, indirect: Indirect::Nested }, 0)?;
     }
     let (readable, writable) = (walk.readable.into_reader(), walk.writable.into_writer());
     Ok(Chain { token: Token { head }, readable, writable })

@@ -2,6 +2,7 @@
 
 //! The judge's side: running the tools of e2fsprogs, and reading what `debugfs` says of an inode.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -132,6 +133,8 @@ pub struct Stat {
     pub device: u64,
     pub fast_link: Option<String>,
     pub attributes: Vec<String>,
+    /// The written blocks of the file: which block of the volume holds each.
+    pub mapping: BTreeMap<u64, u64>,
 }
 
 impl Stat {
@@ -199,8 +202,30 @@ impl Stat {
                 .take_while(|line| line.starts_with("  "))
                 .map(|line| line.trim_start().split_once(" (").unwrap().0.to_owned())
                 .collect(),
+            mapping: mapping(&text),
         }
     }
+}
+
+/// Reads the list behind `EXTENTS:` or `BLOCKS:`: `(0-3):100-103, (4-7[u]):200-207, (IND):104`. Blocks that were never written
+/// are marked `[u]`; names in the place of numbers are blocks of the mapping itself.
+fn mapping(text: &str) -> BTreeMap<u64, u64> {
+    let mut mapping = BTreeMap::new();
+    let list = text.split_once("EXTENTS:\n").or_else(|| text.split_once("\nBLOCKS:\n"));
+    let items = list.map_or("", |(_, rest)| rest.split("\nTOTAL:").next().unwrap().trim());
+    for item in items.split(", ").filter(|item| !item.is_empty()) {
+        let (logical, physical) =
+            item.trim_start_matches('(').split_once("):").unwrap_or_else(|| panic!("{item}"));
+        if logical.ends_with("[u]") || logical.starts_with(|first: char| first.is_ascii_uppercase()) {
+            continue;
+        }
+        let range = |text: &str| -> std::ops::RangeInclusive<u64> {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            first.parse().unwrap()..=last.trim().parse().unwrap()
+        };
+        mapping.extend(range(logical).zip(range(physical)));
+    }
+    mapping
 }
 
 /// The seconds since 1970 of a date like `Sun Nov 22 17:54:31 2026`.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use skerry_host::bridge::{self, Bridge};
 use skerry_host::client::{Client, RingTransport};
 use skerry_host::service_vm::{self, ServiceVm};
-use skerry_host::test_directory::TestDirectory;
+use tempfile::TempDir;
 
 /// All lines of the log so far, of all tests of this process.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -86,14 +86,14 @@ pub const DEEP: usize = 40;
 
 /// A volume in a directory of its own.
 pub struct Volume {
-    directory: TestDirectory,
+    directory: TempDir,
 }
 
 impl Volume {
     /// Makes a tree and an ext4 file system of it.
     pub fn new() -> Self {
         log_to_standard_error();
-        let directory = TestDirectory::new();
+        let directory = tempfile::tempdir().expect("a directory for the test");
         let tree = directory.path().join("tree");
         make_tree(&tree).expect("the tree");
         let image = directory.path().join("volume.ext4");

@@ -205,11 +205,10 @@ fn serve(stream: UnixStream, shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_directory::TestDirectory;
 
     #[test]
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
-        let directory = TestDirectory::new();
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         drop(bind(&path).unwrap());
         assert!(path.exists(), "a dropped listener leaves its socket");
@@ -220,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_file_in_the_way_is_left_alone() {
-        let directory = TestDirectory::new();
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         fs::write(&path, b"precious").unwrap();
         let error = bind(&path).unwrap_err().to_string();

@@ -36,10 +36,26 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "QEMU exited with status {status}"),
-            Self::Guest(value) => write!(f, "the image ended it with debug-exit value {value:#x}"),
+            Self::Guest(value) => match meaning(*value) {
+                Some(meaning) => write!(f, "{meaning} (debug-exit value {value:#x})"),
+                None => write!(f, "the guest ended it with debug-exit value {value:#x}"),
+            },
             Self::Signal(signal) => write!(f, "QEMU was ended by signal {signal}"),
         }
     }
+}
+
+/// What the image means by a value; the table is that of boot/src/exit.rs.
+fn meaning(value: u8) -> Option<&'static str> {
+    Some(match value {
+        0x10 => "the image was asked to stop",
+        0x11 => "the image could not start",
+        0x12 => "the image panicked",
+        0x13 => "the image caused a processor exception",
+        0x14 => "the image refused its command line",
+        0x15 => "the image caused an exception while it reported one",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

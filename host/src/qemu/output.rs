@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many lines are kept.
@@ -18,8 +18,15 @@ pub struct Transcript {
 
 #[derive(Debug, Default)]
 struct Shared {
-    lines: Mutex<VecDeque<String>>,
+    lines: Mutex<Lines>,
     grown: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    kept: VecDeque<String>,
+    /// Streams that have not ended.
+    streams: usize,
 }
 
 impl Transcript {
@@ -27,6 +34,7 @@ impl Transcript {
     pub(super) fn follow(&self, name: &str, stream: impl Read + Send + 'static) {
         let transcript = self.clone();
         let name = name.to_owned();
+        self.lines().streams += 1;
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
@@ -38,15 +46,33 @@ impl Transcript {
                     transcript.append(text);
                 }
             }
+            transcript.lines().streams -= 1;
+            transcript.shared.grown.notify_all();
         });
     }
 
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, for at most `limit`, until every stream was read to its end: the last words of a VM that has ended.
+    pub(super) fn wait_for_end(&self, limit: Duration) {
+        let lines = self.lines();
+        let reading = |lines: &mut Lines| lines.streams > 0;
+        drop(
+            self.shared
+                .grown
+                .wait_timeout_while(lines, limit, reading)
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+    }
+
     fn append(&self, line: String) {
-        let mut lines = self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == KEPT {
-            lines.pop_front();
+        let kept = &mut self.lines().kept;
+        if kept.len() == KEPT {
+            kept.pop_front();
         }
-        lines.push_back(line);
+        kept.push_back(line);
         self.shared.grown.notify_all();
     }
 
@@ -54,9 +80,9 @@ impl Transcript {
     #[must_use]
     pub fn wait_for(&self, pattern: &str, limit: Duration) -> Option<String> {
         let end = Instant::now() + limit;
-        let mut lines = self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines();
         loop {
-            if let Some(line) = lines.iter().find(|line| line.contains(pattern)) {
+            if let Some(line) = lines.kept.iter().find(|line| line.contains(pattern)) {
                 return Some(line.clone());
             }
             let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
@@ -67,8 +93,8 @@ impl Transcript {
     /// The last `count` lines, oldest first.
     #[must_use]
     pub fn last(&self, count: usize) -> Vec<String> {
-        let lines = self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect()
+        let kept = &self.lines().kept;
+        kept.iter().skip(kept.len().saturating_sub(count)).cloned().collect()
     }
 }
 
