@@ -74,24 +74,13 @@ fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     fs::write(files.join("truth/enrich.sh"), include_str!("client_vm/enrich.sh")).unwrap();
     fs::write(files.join("truth/compare.sh"), include_str!("client_vm/compare.sh")).unwrap();
     fs::remove_dir_all(&source).unwrap();
-    let programs = [
-        "find",
-        "xargs",
-        "getfattr",
-        "setfattr",
-        "setfacl",
-        "sha256sum",
-        "stat",
-        "diff",
-        "sort",
-        "tail",
-        "sed",
-    ];
+    // Debian's, not busybox's, which know less.
+    let programs = "find xargs getfattr setfattr setfacl sha256sum stat diff sort tail sed";
     let disk = |writable| Disk { image: volume.path().to_path_buf(), writable };
     let client = |server, writable, command: String| Options {
         disk: Some(disk(writable)),
         files: Some(files.clone()),
-        programs: programs.map(str::to_owned).to_vec(),
+        programs: programs.split(' ').map(str::to_owned).collect(),
         ..Options::run(server, command)
     };
 
@@ -217,4 +206,60 @@ fn a_command_that_a_signal_ends_has_128_more_than_the_signal_as_its_status() {
     let command = "echo to standard error >/dev/stderr; sleep 1000 & kill -9 $$";
     let output = output(&Options::run(None, command)).unwrap();
     assert_eq!(output, Output { status: 137, stdout: Vec::new(), stderr: b"to standard error\n".to_vec() });
+}
+
+/// The `skerry` command with nothing on its standard input.
+fn skerry(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skerry"));
+    command.arg("vm").args(arguments).stdin(std::process::Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn the_command_serves_an_imported_directory_and_says_nothing_of_its_own_on_standard_output() {
+    let scratch = scratch();
+    let path = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir_all(path("source/directory")).unwrap();
+    fs::write(path("source/directory/file"), b"\0\r\n\xff").unwrap();
+    fs::create_dir_all(path("files/opt")).unwrap();
+    fs::write(path("files/opt/tool"), "#!/bin/sh\ncat /mnt/directory/file\nexit 42\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(path("files/opt/tool"), mode).unwrap();
+    let output = skerry(&[
+        "--import",
+        &path("source"),
+        "--files",
+        &path("files"),
+        "--run",
+        "/opt/tool",
+        "--msize",
+        "8192",
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(42), "{said}");
+    assert_eq!(output.stdout, b"\0\r\n\xff", "{said}");
+    assert!(said.contains("has the volume at /mnt"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_one_message_that_names_it() {
+    let scratch = scratch();
+    let path = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("damaged"), vec![0; 4 << 20]).unwrap();
+    let refused = [
+        (vec!["--volume", "/nowhere/volume"], 125, "/nowhere/volume"),
+        (vec!["--volume", "/dev"], 125, "/dev is no regular file"),
+        (vec!["--import", "/nowhere/tree"], 125, "/nowhere/tree is no directory"),
+        (vec!["--memory", "600M"], 2, "use 512M or 1G"),
+        (vec!["--memory", "16G"], 2, "the most is 8G"),
+        (vec!["--msize", "1000000"], 2, "4096..=512000"),
+    ];
+    let damaged = path("damaged");
+    let of_the_image = (vec!["--volume", damaged.as_str()], 125, "no ext4 volume");
+    for (arguments, status, message) in refused.into_iter().chain([of_the_image]) {
+        let output = skerry(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+        assert!(said.contains(message), "{arguments:?}: {said}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
 }

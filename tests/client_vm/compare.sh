@@ -19,39 +19,42 @@ attributes() {
     find . -printf "%P|%y|%m|%n|%U|%G|%s|%b|%A@|%C@|%T@|%l|%i\0" | to_lines |
         awk -v above="$1" 'BEGIN { FS = OFS = "|" } { $NF -= above; print }' | sort
 }
-devices() {
-    find . '(' -type b -o -type c ')' -exec stat -c '%n %t %T' {} + | sort
-}
-# One name of each inode: most names are hard links.
-once() {
-    find "$@" -printf '%i %p\0' | to_lines | sort -k 2 | sort -s -u -n -k 1,1 | sed 's/^[0-9]* //' | from_lines
-}
+devices() { xargs -0 stat -c '%n %t %T' -- </tmp/list/devices; }
 xattrs() {
-    once . | xargs -0 getfattr --no-dereference --dump --match=- --encoding=hex -- |
+    xargs -0 getfattr --no-dereference --dump --match=- --encoding=hex -- </tmp/list/inodes |
         sed -n '/^# file/ { h; d }; /=/ { G; s/\n/ /; p }' | sort
 }
-made_sums() {
-    once ./made -type f -size -1048576k | xargs -0 sha256sum | sort
-}
-given_sums() {
-    find . -path ./made -prune -o -type f -size -1048576k -print0 | sort -z | xargs -0 sha256sum
-}
+made_sums() { xargs -0 sha256sum -- </tmp/list/made; }
+given_sums() { xargs -0 sha256sum -- </tmp/list/given; }
 # Of files that are holes for gigabytes, the end.
 tails() {
-    find . -type f -size +1048576k | sort | while read -r path; do
+    while read -r path; do
         tail -c 2000000 "$path" | sha256sum | sed "s|-$|$path|"
-    done
+    done </tmp/list/large
 }
 look() {
     (
         cd "$1"
         attributes "$3" >"$2/attributes"
-        devices >"$2/devices"
-        xattrs >"$2/xattrs"
-        made_sums >"$2/made-sums"
-        tails >"$2/tails"
+        for kind in devices xattrs made-sums tails; do
+            $(echo $kind | tr - _) >"$2/$kind"
+        done
     )
 }
+
+# What to open, as the disk has it: with all attributes equal, the share has the same. Most names are hard links,
+# so that of each inode one name is enough.
+once() {
+    find "$@" -printf '%i %p\0' | to_lines | sort -k 2 | sort -s -u -n -k 1,1 | sed 's/^[0-9]* //' | from_lines
+}
+mkdir /tmp/list
+cd /disk
+once . >/tmp/list/inodes
+once ./made -type f -size -1048576k >/tmp/list/made
+find . -path ./made -prune -o -type f -size -1048576k -print0 | sort -z >/tmp/list/given
+find . '(' -type b -o -type c ')' -print0 | sort -z >/tmp/list/devices
+find . -type f -size +1048576k | sort >/tmp/list/large
+cd /
 
 look /disk /tmp/disk 0
 cp /truth/sums /tmp/disk/given-sums
