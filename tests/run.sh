@@ -46,7 +46,7 @@ unit() {
     cargo test --locked --quiet -p skerry
     # Once more in release: in a debug build a missing barrier between driver and device does not show.
     cargo test --locked --quiet -p skerry --release --lib -- virtq:: mem::
-    host_test --lib --bins --test allocation
+    host_test --lib --bins
 }
 
 ext4() {
