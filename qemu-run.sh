@@ -12,7 +12,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Cargo reads rust-toolchain.toml from here; the caller's directory stays what relative paths refer to.
 build() {
     say "building $1"
-    (cd "$root" && cargo build --release -p "$2" >&2 </dev/null)
+    (cd "$root" && cargo build --locked --release -p "$2" >&2 </dev/null)
 }
 build "the image" skerry-boot
 build "the host tool" skerry-host

@@ -256,7 +256,7 @@ fn serve(
 mod tests {
     use super::*;
     use crate::server::tree::Tree;
-    use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, WRITE};
+    use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, WITH_INDIRECT, WRITE};
     use crate::wire::{MessageType, Tag, Tversion};
     use std::boxed::Box;
     use std::vec::Vec;
@@ -404,6 +404,47 @@ mod tests {
         good.offer_version(2);
         assert_eq!(good.drain(100).map(|drained| drained.requests), Ok(1));
         assert_eq!((good.connection.state(), good.tag(1)), (State::Running, 2));
+    }
+
+    #[test]
+    fn a_ring_with_damaged_descriptors_is_served_or_stopped() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: u16| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            u16::try_from((state >> 20) % u64::from(below)).unwrap()
+        };
+        let (mut whole, mut stopped) = (0, 0);
+        for round in 0..6000 {
+            let features = [PLAIN, EVENT_IDX, WITH_INDIRECT][round % 3];
+            let mut bench = Bench::new(Driver::at(16, features, 65530, 4096));
+            for _ in 0..8 {
+                // size[4] Tclunk tag[2] fid[4]
+                bench.offer(&[11, 0, 0, 0, 120, 1, 0, 7, 0, 0, 0]);
+            }
+            let table = bench.driver.configuration.descriptors.0;
+            for _ in 0..random(4) {
+                // A byte of a descriptor or of the available ring.
+                let bytes = [0, 1, 2, 4, 7, 15, 16, 17, 0x7f, 0x80, 0xff];
+                let byte = bytes[usize::from(random(11))];
+                let end = u16::try_from(bench.driver.configuration.used.0 - table).unwrap();
+                bench.driver.write(table + u64::from(random(end)), &[byte]);
+            }
+            match bench.drain(100) {
+                Ok(drained) => {
+                    let requests = u16::try_from(drained.requests).unwrap();
+                    assert_eq!(bench.driver.used_index(), 65530_u16.wrapping_add(requests));
+                    assert_eq!(bench.connection.arm(), Ok(false));
+                    whole += 1;
+                }
+                Err(fault) => {
+                    assert_eq!(bench.connection.state(), State::Faulted(fault));
+                    stopped += 1;
+                }
+            }
+        }
+        assert!(whole > 1000 && stopped > 1000, "{whole} {stopped}");
     }
 
     #[test]

@@ -1,152 +1,260 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The image alone in QEMU: each of its protections is provoked and seen to hold, each way in which it can refuse to start
-//! is seen to end it with a message and an exit value of its own. (The values are in `boot/src/exit.rs`.)
+//! The image in QEMU, apart from what it serves: it starts and says so, each of its protections is provoked and seen to
+//! hold, each way in which it can refuse to start ends it with one clear line and an exit value of its own (they are listed in
+//! `boot/src/exit.rs`).
 
-#[path = "../boot/src/command_line.rs"]
-mod command_line;
-#[path = "../boot/src/control_ring.rs"]
-mod control_ring;
+#[path = "image/elf.rs"]
+mod elf;
+#[path = "image/hotplug.rs"]
+mod hotplug;
+#[path = "image/machine.rs"]
+mod machine;
+#[path = "image/parsers.rs"]
+mod parsers;
 
-use std::io::Write;
-use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use command_line::{CommandLine, CommandLineError, Provocation};
-use control_ring::{ControlRing, ControlRingError};
-use log::LevelFilter;
-use skerry::mem::guest::GuestAddress;
-use skerry::virtq::RingFeatures;
-use skerry_host::qemu::{Accelerator, Command, Exit};
-use skerry_host::service_vm::default_image;
+use rustix::fs::{OFlags, fcntl_setfl};
+
+use serde_json::json;
+use skerry::wire::OpenFlags;
+
+use machine::{Machine, VolumeFile};
+use skerry_host::qemu::Exit;
+use skerry_host::service_vm::ServiceVm;
 
 const START_FAILED: Exit = Exit::Guest(0x11);
 const PANIC: Exit = Exit::Guest(0x12);
 const EXCEPTION: Exit = Exit::Guest(0x13);
 const COMMAND_LINE: Exit = Exit::Guest(0x14);
 
-/// Boots the image; returns how it ended and what it said.
-fn boot(memory: &str, line: &str, devices: &[String]) -> (Exit, String) {
-    let accelerator = Accelerator::choose().unwrap();
-    let mut command = Command::new("image").unwrap();
-    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1"]);
-    command.args(["-machine", &format!("q35,accel={}", accelerator.name()), "-cpu", accelerator.processor()]);
-    command.args(["-m", memory, "-append", line, "-kernel"]).arg(default_image().unwrap());
-    command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-serial", "stdio"]).args(devices);
-    let mut process = command.spawn_logged().unwrap();
-    let exit = process.wait_for(Duration::from_secs(60)).unwrap().expect("the image ends within a minute");
-    (exit, process.transcript().last(20).join("\n"))
+const EUCLEAN: u32 = 117;
+
+/// The machine ends with this exit, and what it writes is one line of level "error" that contains `reason`.
+#[track_caller]
+fn refused(machine: Machine, expected: Exit, reason: &str) {
+    let (exit, said) = machine.run();
+    assert_eq!(exit, expected, "{said}");
+    let errors: Vec<&str> = said.lines().filter(|line| line.contains("] ERROR ")).collect();
+    let [line] = errors[..] else { panic!("not one line of level error in\n{said}") };
+    assert!(line.contains("start failed: ") && line.contains(reason), "no {reason:?} in\n{said}");
+    assert!(said.ends_with(line), "it is not the last line\n{said}");
 }
 
-/// A virtio-pmem device whose memory is the file at `path`.
-fn volume(path: &Path, size: u64) -> [String; 4] {
-    [
-        "-object".to_owned(),
-        format!("memory-backend-file,id=volume,mem-path={},share=on,size={size}", path.display()),
-        "-device".to_owned(),
-        "virtio-pmem-pci,memdev=volume".to_owned(),
-    ]
+/// What a service VM with this log level writes until it has answered a request, and how long that took.
+fn started(log_level: &str) -> (Vec<String>, Duration) {
+    let volume = VolumeFile::new(&[]);
+    let begin = Instant::now();
+    let (mut vm, connections) = ServiceVm::start(&volume.options(log_level)).unwrap();
+    let mut client = vm.connect(connections.requests).unwrap();
+    let elapsed = begin.elapsed();
+    client.attach(b"").unwrap();
+    if log_level != "error" {
+        assert!(vm.transcript().wait_for("ready after ", Duration::from_secs(5)).is_some());
+    }
+    (vm.transcript().last(100), elapsed)
+}
+
+#[test]
+fn the_image_starts_in_32_mib_and_says_so_in_a_few_lines() {
+    let (lines, elapsed) = started("info");
+    println!("answers {elapsed:?} after QEMU's start; {}", lines.last().unwrap());
+    let has = |text: &str| assert!(lines.iter().any(|line| line.contains(text)), "no {text:?} in {lines:#?}");
+    has(concat!("skerry ", env!("CARGO_PKG_VERSION"), " starts"));
+    has("volume of 8 MiB mounted");
+    has("ready after ");
+    for line in &lines {
+        let (time, rest) = line.strip_prefix('[').and_then(|line| line.split_once("] ")).expect(line);
+        assert!(time.trim_start().parse::<f64>().is_ok(), "{line}");
+        assert!(rest.starts_with("INFO "), "{line}");
+    }
+}
+
+#[test]
+fn the_level_on_the_command_line_decides_what_is_logged() {
+    let (lines, _) = started("error");
+    assert_eq!(lines, [""; 0]);
+    let (lines, _) = started("debug");
+    for text in ["DEBUG heap of ", "DEBUG 00:03.0 is 1af4:105b", "INFO  ready after "] {
+        assert!(lines.iter().any(|line| line.contains(text)), "no {text:?} in {lines:#?}");
+    }
+}
+
+#[test]
+fn a_command_line_with_an_unknown_word_is_refused() {
+    let long_word = "x".repeat(450);
+    for (line, reason) in [
+        ("quiet", "word \"quiet\" is not of the form key=value"),
+        ("colour=blue", "key \"colour\" is unknown"),
+        ("log=loud", "log=loud; known are error warn info debug trace"),
+        // What the service VM ended for is always told.
+        ("log=off", "log=off; known are error"),
+        ("log=info log=info", "gives \"log\" more than once"),
+        ("provoke=sleep", "provoke=sleep; known are panic "),
+        (&long_word, &long_word),
+        (&"log=info ".repeat(100), "longer than 512 bytes"),
+    ] {
+        refused(Machine::new(line), COMMAND_LINE, reason);
+    }
 }
 
 #[test]
 fn a_broken_rule_of_the_address_space_is_an_exception_with_a_report() {
     for (provocation, words) in [
         ("undefined-instruction", &["exception 6 (invalid opcode)"][..]),
-        ("null", &["exception 14 (page fault)", "read at 0x0: not mapped"]),
-        ("write-code", &["exception 14 (page fault)", "write at 0x", "not allowed"]),
-        ("write-constant", &["exception 14 (page fault)", "write at 0x", "not allowed"]),
-        ("execute-data", &["exception 14 (page fault)", "instruction fetch at 0x", "not allowed"]),
-        ("stack-overflow", &["exception 14 (page fault)", "the main stack overflowed"]),
+        ("null", &["exception 14 (page fault) error code 0x0", "read at 0x0: not mapped"]),
+        ("write-code", &["exception 14 (page fault) error code 0x3", "write at 0x", "not allowed"]),
+        ("write-constant", &["exception 14 (page fault) error code 0x3", "write at 0x", "not allowed"]),
+        (
+            "execute-data",
+            &["exception 14 (page fault) error code 0x11", "instruction fetch at 0x", "not allowed"],
+        ),
+        ("stack-overflow", &["exception 14 (page fault) error code 0x2", "the main stack overflowed"]),
     ] {
-        let (exit, said) = boot("32M", &format!("provoke={provocation}"), &[]);
+        // Whatever the level, the report is written.
+        let (exit, said) = Machine::new(&format!("log=error provoke={provocation}")).run();
         assert_eq!(exit, EXCEPTION, "{provocation}: {said}");
-        for word in [&["error code", "RIP 0x", "CR2 0x", "RAX 0x", "R15 0x"], words].concat() {
+        let registers =
+            ["RIP", "CR2", "RFLAGS", "CS", "SS", "RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RBP", "RSP"];
+        let numbered = ["R8 ", "R9 ", "R10", "R11", "R12", "R13", "R14", "R15"];
+        for register in registers.into_iter().chain(numbered) {
+            assert!(said.contains(&format!("{register} 0x")), "{provocation}: no {register} in\n{said}");
+        }
+        for word in words {
             assert!(said.contains(word), "{provocation}: no {word:?} in\n{said}");
         }
     }
 }
 
 #[test]
-fn a_panic_is_told_with_file_and_line() {
-    let (exit, said) = boot("32M", "provoke=panic", &[]);
-    assert_eq!(exit, PANIC, "{said}");
-    assert!(said.contains("panic at boot/src/provoke.rs:"), "{said}");
-}
-
-#[test]
-fn a_command_line_with_an_unknown_word_is_refused() {
-    for line in ["quiet", "colour=blue", "log=loud", "log=off", "log=info log=info"] {
-        let (exit, said) = boot("32M", line, &[]);
-        assert_eq!(exit, COMMAND_LINE, "{line}: {said}");
-        assert!(said.contains("start failed: the kernel command line"), "{line}: {said}");
-    }
-}
-
-#[test]
-fn a_machine_that_lacks_something_is_refused_by_what_it_lacks() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    file.as_file().set_len(2 << 20).unwrap();
-    let devices = volume(file.path(), 2 << 20);
-    for (memory, devices, reason) in [
-        ("8M", &[][..], "start it with 32 MiB or more"),
-        ("32M", &[], "no virtio-pmem device"),
-        ("32M,maxmem=2G", &devices, "the volume is refused: no ext4 volume"),
-    ] {
-        let (exit, said) = boot(memory, "log=error", devices);
-        assert_eq!(exit, START_FAILED, "{said}");
-        assert!(said.contains("start failed") && said.contains(reason), "no {reason:?} in\n{said}");
-        assert_eq!(said.lines().count(), 1, "one clear line: {said}");
-    }
-}
-
-#[test]
-fn a_volume_without_a_control_ring_is_not_served() {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.flush().unwrap();
-    let made = std::process::Command::new("mkfs.ext4").args(["-q", "-F"]).arg(file.path()).arg("8M").status();
-    assert!(made.unwrap().success());
-    let (exit, said) = boot("32M,maxmem=2G", "log=info", &volume(file.path(), 8 << 20));
-    assert_eq!(exit, START_FAILED, "{said}");
-    assert!(said.contains("no ivshmem-doorbell device"), "{said}");
-}
-
-#[test]
-fn the_command_line_is_parsed_word_by_word() {
-    let parsed = CommandLine::parse(b"").unwrap();
-    assert_eq!((parsed.log, parsed.provoke), (LevelFilter::Info, None));
-    let parsed = CommandLine::parse(b"  provoke=null log=debug ").unwrap();
-    assert_eq!((parsed.log, parsed.provoke), (LevelFilter::Debug, Some(Provocation::Null)));
-    assert_eq!(CommandLine::parse(b"log"), Err(CommandLineError::NoValue("log")));
-    assert_eq!(CommandLine::parse(b"log="), Err(CommandLineError::UnknownValue("log", "")));
-    assert_eq!(CommandLine::parse(b"log=INFO"), Err(CommandLineError::UnknownValue("log", "INFO")));
-    assert_eq!(CommandLine::parse(b"Log=info"), Err(CommandLineError::UnknownKey("Log")));
-    assert_eq!(CommandLine::parse(b"log=info log=warn"), Err(CommandLineError::Repeated("log")));
-    assert_eq!(CommandLine::parse(b"\xff=1"), Err(CommandLineError::Encoding));
-}
-
-#[test]
-fn the_control_rings_header_is_parsed_field_by_field() {
-    let mut header = [0xa5; control_ring::LENGTH];
-    header[..8].copy_from_slice(b"SKRYRING");
-    header[8..16].copy_from_slice(&[1, 0, 0, 0, 0x80, 0, 0, 0]);
-    header[16..24].copy_from_slice(&0x1000u64.to_le_bytes());
-    header[24..32].copy_from_slice(&0x1_0000_1800u64.to_le_bytes());
-    header[32..40].copy_from_slice(&0x2000u64.to_le_bytes());
-    header[40..48].copy_from_slice(&[0, 0, 0, 0x30, 1, 0, 0, 0x80]);
-    header[48..52].copy_from_slice(&0x0003_0001u32.to_le_bytes());
-    let ring = ControlRing::parse(&header).unwrap();
-    assert_eq!((ring.configuration.size, ring.configuration.next, ring.doorbell), (128, 0, 0x3_0001));
-    assert_eq!(ring.configuration.descriptors, GuestAddress(0x1000));
-    assert_eq!(ring.configuration.available, GuestAddress(0x1_0000_1800));
-    assert_eq!(ring.configuration.used, GuestAddress(0x2000));
-    assert_eq!(ring.configuration.features, RingFeatures::all());
-
-    let refused = |offset: usize, byte: u8| {
-        let mut header = header;
-        header[offset] = byte;
-        ControlRing::parse(&header).unwrap_err()
+fn a_report_tells_where_it_happened() {
+    let (_, said) = Machine::new("provoke=null").run();
+    let after = |text: &str| {
+        let rest = said.split_once(text).unwrap_or_else(|| panic!("no {text} in\n{said}")).1;
+        u64::from_str_radix(rest.split_whitespace().next().unwrap(), 16).unwrap()
     };
-    assert_eq!(refused(0, b's'), ControlRingError::Magic(*b"sKRYRING"));
-    assert_eq!(refused(8, 2), ControlRingError::Version(2));
-    assert_eq!(refused(14, 1), ControlRingError::Size(0x1_0080));
+    assert_eq!(after("CR2 0x"), 0);
+    assert!(elf::is_code(after("RIP 0x")), "RIP is not in the image's code\n{said}");
+    assert!(!elf::is_code(after("RSP 0x")), "RSP is in the image's code\n{said}");
+}
+
+#[test]
+fn a_panic_is_told_with_file_and_line() {
+    let (exit, said) = Machine::new("log=error provoke=panic").run();
+    assert_eq!(exit, PANIC, "{said}");
+    let place = said.split_once("panic at boot/src/provoke.rs:").unwrap_or_else(|| panic!("{said}")).1;
+    let (line, message) = place.split_once(": ").unwrap();
+    assert!(line.parse::<u32>().is_ok() && message.starts_with("provoked"), "{said}");
+}
+
+#[test]
+fn the_main_stack_is_twice_as_large_as_what_is_used() {
+    let tree = tempfile::tempdir().unwrap();
+    let deep = tree.path().join("d/".repeat(100));
+    std::fs::create_dir_all(&deep).unwrap();
+    (0..1500).for_each(|number| drop(std::fs::File::create(deep.join(format!("file-{number}"))).unwrap()));
+    let volume = VolumeFile::new(&["-b", "1024", "-d", tree.path().to_str().unwrap()]);
+    let (mut vm, mut connections) = ServiceVm::start(&volume.options("info")).unwrap();
+    let mut client = vm.connect(connections.requests).unwrap();
+    let (root, _) = client.attach(b"").unwrap();
+    let directory = client.walk_path(root, "d/".repeat(100).trim_end_matches('/').as_bytes()).unwrap();
+    client.open(directory, OpenFlags::RDONLY).unwrap();
+    assert_eq!(client.list(directory).unwrap().len(), 1502);
+    client.statfs(root).unwrap();
+
+    // RAM is zero at first, so what was never used still is.
+    let (bottom, top) = (elf::symbol("__stack_main_guard") + 4096, elf::symbol("__stack_main_top"));
+    let file = tree.path().join("stack");
+    let range = json!({ "val": bottom, "size": top - bottom, "filename": file });
+    connections.qmp.execute("pmemsave", range).unwrap();
+    let stack = std::fs::read(&file).unwrap();
+    let used = stack.len() - stack.iter().position(|byte| *byte != 0).unwrap();
+    println!("{used} bytes of the main stack's {} were used", stack.len());
+    assert!(used <= stack.len() / 2);
+}
+
+#[test]
+fn a_console_that_nobody_reads_does_not_stop_the_image() {
+    let (_reader, writer) = std::io::pipe().unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'.'; 4096]).is_ok() {}
+    let begin = Instant::now();
+    let (exit, _) = Machine::new("log=debug").console(writer.into()).run();
+    assert_eq!(exit, START_FAILED);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?} for some lines", begin.elapsed());
+}
+
+#[test]
+fn a_client_that_reads_damage_again_and_again_does_not_flood_the_log() {
+    let volume = VolumeFile::new(&[]);
+    volume.debugfs("write /proc/version damaged");
+    volume.debugfs("set_inode_field damaged checksum 0x12345678");
+    let (mut vm, connections) = ServiceVm::start(&volume.options("info")).unwrap();
+    let mut client = vm.connect(connections.requests).unwrap();
+    let (root, _) = client.attach(b"").unwrap();
+    for _ in 0..500 {
+        assert_eq!(client.walk_path(root, b"damaged").unwrap_err().errno(), Some(EUCLEAN));
+    }
+    // The next record of a later second tells how many there were.
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(client.walk_path(root, b"damaged").is_err());
+    assert!(vm.transcript().wait_for("records were left out", Duration::from_secs(5)).is_some());
+}
+
+#[test]
+fn too_little_memory_is_refused_with_what_is_needed() {
+    // The memory map says 256 KiB less than QEMU was told to give.
+    for memory in ["4M", "8M", "14M"] {
+        refused(Machine::new("").memory(memory), START_FAILED, "start it with 32 MiB or more");
+    }
+}
+
+#[test]
+fn a_missing_device_is_named() {
+    refused(Machine::new(""), START_FAILED, "there is no virtio-pmem device on PCI bus 0");
+    refused(
+        Machine::new("").volume(&VolumeFile::new(&[])),
+        START_FAILED,
+        "there is no ivshmem-doorbell device on PCI bus 0",
+    );
+}
+
+#[test]
+fn a_volume_that_cannot_be_served_is_refused_by_name() {
+    let zeros = VolumeFile::of_zeros(8 << 20);
+    let unclean = VolumeFile::new(&[]);
+    unclean.debugfs("feature needs_recovery");
+    let cut = VolumeFile::new(&[]);
+    cut.resize(4 << 20);
+    let encrypted = VolumeFile::new(&["-O", "encrypt"]);
+    let page = VolumeFile::of_zeros(4096);
+    for (volume, reason) in [
+        (&zeros, "the volume is refused: no ext4 volume"),
+        (&unclean, "e2fsck -p"),
+        (&cut, "the volume is refused: "),
+        (&encrypted, "encrypt"),
+        (&page, "the volume is refused: "),
+    ] {
+        refused(Machine::new("log=error").volume(volume), START_FAILED, reason);
+    }
+}
+
+#[test]
+fn a_control_ring_that_cannot_be_is_refused_with_what_is_wrong() {
+    let volume = VolumeFile::new(&[]);
+    let with = |place: usize, bytes: &'static [u8]| {
+        let change = move |header: &mut [u8; 56]| header[place..place + bytes.len()].copy_from_slice(bytes);
+        Machine::new("log=error").volume(&volume).control(1 << 20, change)
+    };
+    refused(with(0, &[0; 56]), START_FAILED, "not SKRYRING");
+    refused(with(0, b"skryring"), START_FAILED, "not SKRYRING");
+    refused(with(8, &[2]), START_FAILED, "version 2, not 1");
+    refused(with(12, &[0; 4]), START_FAILED, "size");
+    refused(with(12, &[100]), START_FAILED, "size");
+    refused(with(12, &[0, 0, 1]), START_FAILED, "queue size 65536");
+    refused(with(16, &[1]), START_FAILED, "0x1001");
+    refused(with(32, &[0xff; 8]), START_FAILED, "0xffffffffffffffff");
+    let small = Machine::new("log=error").volume(&volume).control(4096, |_| {});
+    refused(small, START_FAILED, "the ivshmem device ");
 }

@@ -38,6 +38,7 @@ deny() {
         echo "installing cargo-deny below target/tools (some minutes, once)" >&2
         cargo install --quiet --locked --root target/tools cargo-deny
     fi
+    cargo fetch --locked --quiet
     "$tool" --offline --log-level error check licenses bans sources
 }
 

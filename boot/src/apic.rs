@@ -56,15 +56,17 @@ pub fn initialize(space: &mut AddressSpace) -> Result<InterruptTarget, MapError>
     mask_legacy_controllers();
     let mut base = Msr::new(APIC_BASE);
     // SAFETY: every x86-64 processor has this MSR.
-    let address = unsafe { base.read() } & BASE_ADDRESS;
+    let found = unsafe { base.read() };
+    // SAFETY: this enables the APIC where it is, in the mode that it has.
+    unsafe { base.write(found | ENABLE) };
     let x2apic = __cpuid(1).ecx & (1 << 21) != 0;
     let apic = if x2apic {
-        // SAFETY: the processor has x2APIC mode (CPUID.1:ECX bit 21); enabling it from either state is allowed.
-        unsafe { base.write(address | ENABLE | ENABLE_X2APIC) };
+        // SAFETY: the processor has x2APIC mode (CPUID.1:ECX bit 21), and the APIC is enabled: from the disabled state this
+        // step would be a general protection fault (Intel SDM volume 3, section 12.12.5).
+        unsafe { base.write(found | ENABLE | ENABLE_X2APIC) };
         LocalApic::X2
     } else {
-        // SAFETY: this enables the APIC where it already is.
-        unsafe { base.write(address | ENABLE) };
+        let address = found & BASE_ADDRESS;
         space.map(address, PAGE, Rights::Registers)?;
         LocalApic::Memory(address)
     };

@@ -5,7 +5,7 @@
 //! | key       | values                                    | meaning                                            |
 //! |-----------|-------------------------------------------|----------------------------------------------------|
 //! | `log`     | `error warn info debug trace`             | which records are logged; `info` if not given      |
-//! | `provoke` | the names of [`Provocation`]              | break on purpose after start-up: a test of the test |
+//! | `provoke` | the names of [`Provocation`]              | break on purpose once the memory is mapped, instead of serving: a test of the protections |
 
 use core::fmt;
 

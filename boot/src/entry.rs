@@ -32,7 +32,7 @@ pvh_entry:
     cli
     mov esi, ebx
 
-    /* .bss is zero: the loader may have left it to us. Its ends are page aligned. */
+    /* .bss is zero: the loader may have left it to us. Its ends are multiples of 4. */
     mov edi, offset __bss_start
     mov ecx, offset __bss_end
     sub ecx, edi

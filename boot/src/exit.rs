@@ -17,7 +17,10 @@
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use log::Level;
 use x86_64::instructions::{hlt, interrupts, port::PortWriteOnly};
+
+use crate::logger;
 
 /// Where the device is told to be: `-device isa-debug-exit,iobase=0xf4,iosize=0x04`.
 const PORT: u16 = 0xf4;
@@ -55,8 +58,11 @@ fn panic(information: &PanicInfo<'_>) -> ! {
     if !PANICKED.swap(true, Ordering::Relaxed) {
         let message = information.message();
         match information.location() {
-            Some(place) => log::error!("panic at {}:{}: {message}", place.file(), place.line()),
-            None => log::error!("panic: {message}"),
+            Some(place) => logger::write(
+                Level::Error,
+                format_args!("panic at {}:{}: {message}", place.file(), place.line()),
+            ),
+            None => logger::write(Level::Error, format_args!("panic: {message}")),
         }
     }
     exit(Status::Panic)

@@ -18,7 +18,7 @@
 use core::arch::x86_64::__cpuid;
 use core::fmt;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags};
@@ -186,6 +186,9 @@ impl AddressSpace {
             }
             address += span(level);
         }
+        // The processor reads the tables on its own: what uses the range must not be compiled to come before this. An entry
+        // that was zero is in no TLB, so nothing has to be flushed.
+        compiler_fence(Ordering::SeqCst);
         Ok(())
     }
 
@@ -228,11 +231,9 @@ impl AddressSpace {
     /// that are empty afterwards go back to the pool.
     pub fn unmap(&mut self, start: u64, length: u64) {
         let end = start.saturating_add(length).min(LIMIT);
-        if start < end {
-            self.unmap_level(self.root, 4, 0, &(start..end));
-            // Not page by page: a range may have thousands, and this is a control operation.
-            tlb::flush_all();
-        }
+        self.unmap_level(self.root, 4, 0, &(start..end));
+        // Not page by page: a range may have thousands, and this is a control operation.
+        tlb::flush_all();
     }
 
     /// Clears the entries of `table`, whose first entry spans from `base` on, within `range`; says whether it is empty then.
@@ -240,10 +241,13 @@ impl AddressSpace {
         for index in 0..512 {
             let first = base + index as u64 * span(level);
             let entry = *self.pool.entry(table, index);
-            if entry == 0 || first >= range.end || first + span(level) <= range.start {
+            let is_table = level > 1 && entry & LARGE == 0;
+            // The table that spans the end is looked at, too: where `map` fails, it leaves one without entries there.
+            let is_behind = if is_table { first > range.end } else { first >= range.end };
+            if entry == 0 || is_behind || first + span(level) <= range.start {
                 continue;
             }
-            if level > 1 && entry & LARGE == 0 {
+            if is_table {
                 let lower = self.pool.index(entry & ADDRESS);
                 if !self.unmap_level(lower, level - 1, first, range) {
                     continue;

@@ -3,6 +3,7 @@
 //! The first serial port, COM1: a 16550 UART, polled, written only.
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::instructions::port::Port;
 
@@ -11,8 +12,10 @@ const BASE: u16 = 0x3f8;
 /// Line status: the transmitter can take a byte.
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
 /// How often the line status is read before a byte is dropped: a reader that stopped reading must not stop the
-/// file server.
+/// file server. Once it has stopped, a byte that does not go at once is dropped.
 const PATIENCE: u32 = 100_000;
+/// The last byte was dropped.
+static STALLED: AtomicBool = AtomicBool::new(false);
 
 /// COM1. There is nothing to lock: one processor, and an exception handler that writes never returns.
 #[derive(Debug, Clone, Copy)]
@@ -32,15 +35,18 @@ impl Serial {
     }
 
     fn put(self, byte: u8) {
-        for _ in 0..PATIENCE {
+        let patience = if STALLED.load(Ordering::Relaxed) { 1 } else { PATIENCE };
+        for _ in 0..patience {
             // SAFETY: reading the line status has no side effect that matters here: errors of a receiver that is not used.
             let status = register_port(5, |port| unsafe { port.read() });
             if status & TRANSMITTER_EMPTY != 0 {
                 // SAFETY: writing the transmit register sends a byte and touches no memory.
                 register_port(0, |port| unsafe { port.write(byte) });
+                STALLED.store(false, Ordering::Relaxed);
                 return;
             }
         }
+        STALLED.store(true, Ordering::Relaxed);
     }
 }
 

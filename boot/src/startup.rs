@@ -20,6 +20,7 @@ use crate::ivshmem::{self, Ivshmem};
 use crate::paging::{AddressSpace, Rights};
 use crate::pci::{self, Function, Identity};
 use crate::pmem::{self, Pmem};
+use crate::pvh::StartInfoError;
 use crate::service_loop::{Control, Service};
 use crate::{clock, heap, interrupts, layout, paging, provoke, pvh, virtio_pci};
 
@@ -40,17 +41,20 @@ fn refuse(reason: fmt::Arguments<'_>) -> Status {
 /// # Safety
 /// Called once, on the main stack, with what the loader passed and with the provisional page tables.
 pub unsafe fn start(start_info: u32) -> Result<Service, Status> {
+    // First, so that an exception in what follows is told.
+    interrupts::initialize();
     clock::calibrate();
     // SAFETY: the caller's word.
-    let information =
-        unsafe { pvh::read_start_info(start_info) }.map_err(|error| refuse(format_args!("{error}")))?;
+    let information = unsafe { pvh::read_start_info(start_info) }.map_err(|error| {
+        let status = refuse(format_args!("{error}"));
+        if error == StartInfoError::CommandLineLength { Status::CommandLine } else { status }
+    })?;
     let command_line = CommandLine::parse(&information.command_line).map_err(|error| {
         refuse(format_args!("{error}"));
         Status::CommandLine
     })?;
     log::set_max_level(command_line.log);
     log::info!("skerry {} starts", env!("CARGO_PKG_VERSION"));
-    interrupts::initialize();
 
     let ram = information
         .ram_around(layout::image_start(), layout::memory_required_end())

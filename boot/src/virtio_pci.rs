@@ -27,8 +27,10 @@ const CAP_CFG_TYPE: u8 = 3;
 const CAP_BAR: u8 = 4;
 const CAP_OFFSET: u8 = 8;
 const CAP_LENGTH: u8 = 12;
-/// Behind a notify capability: `notify_off_multiplier`.
-const CAP_NOTIFY_MULTIPLIER: u8 = 16;
+/// Bytes of `struct virtio_pci_cap`.
+const CAP_SIZE: u8 = 16;
+/// Behind a notify capability: `notify_off_multiplier`, le32.
+const CAP_NOTIFY_MULTIPLIER: u8 = CAP_SIZE;
 
 /// `cfg_type` values.
 const COMMON_CFG: u8 = 1;
@@ -165,8 +167,9 @@ impl PciTransport {
             let of_kind = |(identifier, offset): &(u8, u8)| {
                 *identifier == CAPABILITY && function.read_u8(offset + CAP_CFG_TYPE) == kind
             };
+            let size = if kind == NOTIFY_CFG { CAP_NOTIFY_MULTIPLIER + 4 } else { CAP_SIZE };
             let (_, capability) =
-                function.capabilities().find(of_kind).ok_or(VirtioError::Structure(kind))?;
+                function.capabilities(size).find(of_kind).ok_or(VirtioError::Structure(kind))?;
             let length = u64::from(function.read_u32(capability + CAP_LENGTH));
             let offset = u64::from(function.read_u32(capability + CAP_OFFSET));
             let bar = mapped(function.read_u8(capability + CAP_BAR))?;

@@ -147,6 +147,19 @@ mod tests {
     }
 
     #[test]
+    fn reading_goes_on_after_any_entry_as_often_as_asked() {
+        let mut client = Client::attached();
+        client.open_path(1, &[]);
+        let entries = list(&mut client, 1, 8000);
+        for (index, entry) in entries.iter().enumerate().rev() {
+            for _ in 0..2 {
+                assert_eq!(client.readdir(1, entry.offset, 8000).as_deref(), Ok(&entries[index + 1..]));
+            }
+        }
+        assert_eq!(client.readdir(1, 0, 8000), Ok(entries));
+    }
+
+    #[test]
     fn a_directory_is_read_into_buffers_of_any_length() {
         let mut client = Client::attached();
         client.open_path(1, &[]);

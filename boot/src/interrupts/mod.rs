@@ -7,7 +7,7 @@
 //!
 //! | vectors            | stack (table entry)        | what happens                                          |
 //! |--------------------|----------------------------|-------------------------------------------------------|
-//! | 0…31 but these     | exception (0)              | a report, and the end ([`exceptions`])                |
+//! | 0…31 but these     | exception (0)              | a report, and the end ([`exceptions`]). The reserved ones have no gate: a general protection fault |
 //! | 8                  | double fault (1)           | the same                                              |
 //! | 2                  | non-maskable interrupt (2) | the same                                              |
 //! | 18                 | machine check (3)          | the same                                              |

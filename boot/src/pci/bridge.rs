@@ -14,6 +14,8 @@ use crate::clock::Deadline;
 
 /// The PCI Express capability's identifier.
 const EXPRESS: u8 = 0x10;
+/// Bytes of its structure up to the slot's registers.
+const EXPRESS_LENGTH: u8 = 0x1c;
 /// Device/port type in the capabilities register: root port of a root complex.
 const ROOT_PORT: u16 = 4;
 /// PCI Express capabilities register: a slot is behind the port.
@@ -88,11 +90,13 @@ impl RootPort {
     /// [`PortError::NotAPort`].
     pub fn at(device: u8) -> Result<Self, PortError> {
         let function = Function { bus: 0, device, function: 0 };
-        let port = function.identity().and_then(|_| function.capability(EXPRESS)).and_then(|express| {
-            let capabilities = function.read_u16(express + EXPRESS_CAPABILITIES);
-            let is_port = capabilities >> 4 & 0xf == ROOT_PORT && capabilities & SLOT_IMPLEMENTED != 0;
-            is_port.then_some(Self { function, express })
-        });
+        let port = function.identity().and_then(|_| function.capability(EXPRESS, EXPRESS_LENGTH)).and_then(
+            |express| {
+                let capabilities = function.read_u16(express + EXPRESS_CAPABILITIES);
+                let is_port = capabilities >> 4 & 0xf == ROOT_PORT && capabilities & SLOT_IMPLEMENTED != 0;
+                is_port.then_some(Self { function, express })
+            },
+        );
         port.ok_or(PortError::NotAPort(function))
     }
 

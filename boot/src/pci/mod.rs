@@ -97,24 +97,25 @@ impl Function {
         self.write_u16(COMMAND, self.read_u16(COMMAND) & !disabled);
     }
 
-    /// The capabilities: identifier, and offset of the structure.
-    pub fn capabilities(self) -> impl Iterator<Item = (u8, u8)> {
+    /// The capabilities whose structure has room for `length` bytes: identifier, and offset of the structure.
+    pub fn capabilities(self, length: u8) -> impl Iterator<Item = (u8, u8)> {
         let listed = self.read_u16(STATUS) & STATUS_CAPABILITIES != 0;
         let mut next = if listed { self.read_u8(CAPABILITIES) & !3 } else { 0 };
         core::iter::from_fn(move || {
             let offset = next;
-            // A structure lies behind the header, and its fixed part within the 256 bytes.
+            // A structure lies behind the header.
             (offset >= 0x40).then(|| {
                 next = self.read_u8(offset + 1) & !3;
                 (self.read_u8(offset), offset)
             })
         })
         .take(CAPABILITIES_MAXIMUM)
+        .filter(move |(_, offset)| *offset <= u8::MAX - (length - 1))
     }
 
-    /// The offset of the first capability of that identifier.
-    pub fn capability(self, identifier: u8) -> Option<u8> {
-        self.capabilities().find(|(found, _)| *found == identifier).map(|(_, offset)| offset)
+    /// The offset of the first capability of that identifier whose structure has room for `length` bytes.
+    pub fn capability(self, identifier: u8, length: u8) -> Option<u8> {
+        self.capabilities(length).find(|(found, _)| *found == identifier).map(|(_, offset)| offset)
     }
 
     fn select(self, offset: u8) {

@@ -10,6 +10,8 @@ use crate::apic::InterruptTarget;
 
 /// The capability's identifier.
 const CAPABILITY: u8 = 0x11;
+/// Bytes of the structure.
+const LENGTH: u8 = 12;
 /// Message control: MSI-X is on.
 const ENABLE: u16 = 1 << 15;
 /// Message control: all vectors are masked.
@@ -53,7 +55,7 @@ impl MsixCapability {
     /// # Errors
     /// [`MsixError::Missing`].
     pub fn of(function: Function) -> Result<Self, MsixError> {
-        let capability = function.capability(CAPABILITY).ok_or(MsixError::Missing)?;
+        let capability = function.capability(CAPABILITY, LENGTH).ok_or(MsixError::Missing)?;
         let table = function.read_u32(capability + 4);
         Ok(Self {
             capability,
