@@ -60,6 +60,13 @@ fn host_sums(root: &Path) -> Vec<u8> {
     listed.stdout
 }
 
+/// The sum of one file.
+fn host_sum(file: &Path) -> Vec<u8> {
+    let summed = Command::new("sha256sum").arg(file).output().unwrap();
+    assert!(summed.status.success());
+    summed.stdout
+}
+
 #[test]
 fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     let scratch = scratch();
@@ -88,6 +95,7 @@ fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     let checked = Command::new("/usr/sbin/e2fsck").arg("-fn").arg(volume.path()).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 
+    let untouched = host_sum(volume.path());
     let (_bridge, mut sockets) = served(volume.path(), scratch.path(), 1);
     let mounts: Vec<String> = MSIZES.iter().map(|&msize| format!("'{}'", mount_options(msize))).collect();
     let compare = format!("sh /truth/compare.sh skerry {}", mounts.join(" "));
@@ -102,6 +110,7 @@ fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     assert!(count("attributes") > source_tree::MANY);
     assert!(count("devices") == 3 && count("tails") == 2 && count("xattrs") > 50, "{said}");
     assert!(count("made-sums") >= 2000 && count("given-sums") > 1500, "{said}");
+    assert_eq!(host_sum(volume.path()), untouched, "serving a volume changed it");
 }
 
 /// A tree of some files for clients that read it again and again, and the sums of it.

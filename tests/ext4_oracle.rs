@@ -22,7 +22,6 @@ use std::sync::OnceLock;
 use debugfs::Stat;
 use skerry::ext4::Volume;
 use skerry::fs::{Errno, FileKind, FileSystem, Node};
-use skerry::mem::{Full, Sink};
 
 /// Length of a volume.
 const VOLUME: u64 = 40 << 20;
@@ -175,22 +174,6 @@ fn compare(layout: Layout) {
         assert!(levels.contains(expected), "{levels}");
     }
     fs::remove_dir_all(&directory).unwrap();
-}
-
-/// Bytes that a backend gave.
-#[derive(Debug, Default)]
-struct Collected(Vec<u8>);
-
-impl Sink for Collected {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn put_zeros(&mut self, count: usize) -> Result<(), Full> {
-        self.0.resize(self.0.len() + count, 0);
-        Ok(())
-    }
 }
 
 type OurVolume = Volume<Vec<u8>>;
@@ -354,9 +337,9 @@ fn compare_data(volume: &OurVolume, image: &Path, directory: &Path, stats: &BTre
             }
             compare_content(volume, node, stat.kind, &expected);
         }
-        let mut names = Collected::default();
+        let mut names = Vec::new();
         volume.list_attributes(node, &mut names).unwrap();
-        let mut names: Vec<_> = names.0.split_inclusive(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+        let mut names: Vec<_> = names.split_inclusive(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
         names.sort();
         let mut expected: Vec<_> = (stat.attributes.iter())
             .filter(|name| *name != "system.data")
@@ -365,7 +348,7 @@ fn compare_data(volume: &OurVolume, image: &Path, directory: &Path, stats: &BTre
         expected.sort();
         assert_eq!(names, expected, "attributes of inode {inode}");
         for (index, name) in stat.attributes.iter().enumerate() {
-            let mut ours = Collected::default();
+            let mut ours = Vec::new();
             let result = volume.read_attribute(node, name.as_bytes(), &mut ours);
             if name == "system.data" {
                 assert_eq!(result, Err(Errno::EOPNOTSUPP));
@@ -376,10 +359,10 @@ fn compare_data(volume: &OurVolume, image: &Path, directory: &Path, stats: &BTre
             if name.starts_with("system.posix_acl_") {
                 debugfs::set_undefined_ids(&mut expected);
             }
-            assert_eq!(ours.0, expected, "{name} of inode {inode}");
+            assert_eq!(ours, expected, "{name} of inode {inode}");
             attributes += 1;
         }
-        let mut sink = Collected::default();
+        let mut sink = Vec::new();
         assert_eq!(volume.read_attribute(node, b"user.absent", &mut sink), Err(Errno::ENODATA));
         assert_eq!(volume.read_attribute(node, b"nobody.knows", &mut sink), Err(Errno::EOPNOTSUPP));
     }
@@ -388,13 +371,13 @@ fn compare_data(volume: &OurVolume, image: &Path, directory: &Path, stats: &BTre
 
 /// Reads a file in pieces of several lengths, or a link.
 fn compare_content(volume: &OurVolume, node: Node, kind: FileKind, expected: &[u8]) {
-    let mut ours = Collected::default();
+    let mut ours = Vec::new();
     if kind == FileKind::Symlink {
         volume.read_link(node, &mut ours).unwrap();
-        assert_eq!(ours.0, expected, "target of {node:?}");
+        assert_eq!(ours, expected, "target of {node:?}");
         return;
     }
-    let read = |offset: u64, count: u32, sink: &mut Collected| {
+    let read = |offset: u64, count: u32, sink: &mut Vec<u8>| {
         let taken = volume.read(node, offset, count, sink);
         taken.unwrap_or_else(|error| panic!("{node:?} at {offset}: {error}"))
     };
@@ -402,7 +385,7 @@ fn compare_content(volume: &OurVolume, node: Node, kind: FileKind, expected: &[u
         if count < 1 << 20 && expected.len() > 4 << 20 {
             continue;
         }
-        ours.0.clear();
+        ours.clear();
         let mut offset = 0;
         loop {
             let taken = read(offset, count, &mut ours);
@@ -411,15 +394,15 @@ fn compare_content(volume: &OurVolume, node: Node, kind: FileKind, expected: &[u
                 break;
             }
         }
-        assert!(ours.0 == expected, "content of {node:?} in pieces of {count}");
+        assert!(ours == expected, "content of {node:?} in pieces of {count}");
     }
     for index in 0..20_usize {
         let offset = index * 7919 * 61 % (expected.len() + 1);
         let end = expected.len().min(offset + 37 * index * index + 1);
-        ours.0.clear();
+        ours.clear();
         let taken = read(offset as u64, (37 * index * index + 1) as u32, &mut ours);
         assert_eq!(taken as usize, end - offset);
-        assert!(ours.0 == expected[offset..end], "content of {node:?} at {offset}");
+        assert!(ours == expected[offset..end], "content of {node:?} at {offset}");
     }
     assert_eq!(read(expected.len() as u64 + 1, 100, &mut ours), 0);
 }
@@ -429,12 +412,12 @@ fn compare_links(volume: &OurVolume, layout: Layout) {
     let links = volume.lookup(volume.root(), tree::LINKS.as_bytes()).unwrap();
     for length in tree::link_lengths(layout.block_size) {
         let link = volume.lookup(links, format!("link-{length}").as_bytes()).unwrap();
-        let mut target = Collected::default();
+        let mut target = Vec::new();
         volume.read_link(link, &mut target).unwrap();
-        assert_eq!(target.0, tree::link_target(length).as_bytes());
+        assert_eq!(target, tree::link_target(length).as_bytes());
     }
-    assert_eq!(volume.read_link(links, &mut Collected::default()), Err(Errno::EINVAL));
-    assert_eq!(volume.read(links, 0, 1, &mut Collected::default()), Err(Errno::EISDIR));
+    assert_eq!(volume.read_link(links, &mut Vec::new()), Err(Errno::EINVAL));
+    assert_eq!(volume.read(links, 0, 1, &mut Vec::new()), Err(Errno::EISDIR));
 }
 
 /// Compares the counts of the whole volume with `dumpe2fs -h`.

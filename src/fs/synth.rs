@@ -297,7 +297,7 @@ impl FileSystem for ControlTree<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mem::{Full, Short};
+    use crate::mem::Short;
     use std::string::{String, ToString};
     use std::vec::Vec;
 
@@ -326,18 +326,6 @@ mod tests {
         }
     }
 
-    struct Text(Vec<u8>);
-
-    impl Sink for Text {
-        fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-        fn put_zeros(&mut self, _count: usize) -> Result<(), Full> {
-            Err(Full)
-        }
-    }
-
     impl Source for &[u8] {
         fn remaining(&self) -> usize {
             self.len()
@@ -355,10 +343,10 @@ mod tests {
     }
 
     fn read(tree: &ControlTree<'_>, path: &str, offset: u64, count: u32) -> String {
-        let mut text = Text(Vec::new());
+        let mut text = Vec::new();
         let read = tree.read(walk(tree, path).unwrap(), offset, count, &mut text).unwrap();
-        assert_eq!(read as usize, text.0.len());
-        String::from_utf8(text.0).unwrap()
+        assert_eq!(read as usize, text.len());
+        String::from_utf8(text).unwrap()
     }
 
     fn names(tree: &ControlTree<'_>, node: Node, offset: u64) -> Vec<(String, u64)> {
@@ -432,6 +420,6 @@ mod tests {
         let stats = walk(&tree, "stats").unwrap();
         assert_eq!(tree.check_writable(stats), Err(Errno::EACCES));
         assert_eq!(tree.write(stats, 0, &mut &b"detach"[..]), Err(Errno::EACCES));
-        assert_eq!(tree.read(tree.root(), 0, 1, &mut Text(Vec::new())), Err(Errno::EISDIR));
+        assert_eq!(tree.read(tree.root(), 0, 1, &mut Vec::new()), Err(Errno::EISDIR));
     }
 }

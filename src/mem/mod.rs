@@ -15,6 +15,8 @@ pub mod region;
 pub mod scatter;
 pub mod window;
 
+use alloc::vec::Vec;
+
 /// Takes the bytes of a reply's payload, in order.
 ///
 /// A backend pushes slices of the mapped volume straight into a sink; the sink copies them into the
@@ -31,6 +33,19 @@ pub trait Sink {
     /// # Errors
     /// [`Full`], as for [`Sink::put`].
     fn put_zeros(&mut self, count: usize) -> Result<(), Full>;
+}
+
+/// For tools and tests; it grows, so a service does not use it.
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn put_zeros(&mut self, count: usize) -> Result<(), Full> {
+        self.resize(self.len().checked_add(count).ok_or(Full)?, 0);
+        Ok(())
+    }
 }
 
 /// Gives the bytes of a request's payload, in order.

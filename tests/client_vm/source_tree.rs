@@ -101,7 +101,8 @@ fn many(directory: &Path, count: usize, links: usize) -> io::Result<()> {
 fn sparse(directory: &Path, noise: &mut Noise) -> io::Result<()> {
     fs::create_dir(directory)?;
     // Every byte is read and hashed on both sides, so not larger than that takes seconds.
-    File::create(directory.join("only a hole"))?.set_len(64 << 20)?;
+    File::create(directory.join("only a hole"))?.set_len(3 << 20)?;
+    File::create(directory.join("a terabyte of hole"))?.set_len(1 << 40)?;
     let mut file = File::create(directory.join("comb"))?;
     for tooth in 0..700 {
         file.seek(SeekFrom::Start(tooth * 16384 + 4096))?;

@@ -42,7 +42,7 @@ impl Transcript {
                 let text = printable(&line);
                 line.clear();
                 if !text.is_empty() {
-                    log::info!(target: "vm", "{name}: {text}");
+                    log::log!(target: "vm", level(&text), "{name}: {text}");
                     transcript.append(text);
                 }
             }
@@ -98,6 +98,18 @@ impl Transcript {
     }
 }
 
+/// What a console line is worth in the host's log: a warning or error of the image as much as there, all else `info`. That
+/// the image could not start is told by whoever wanted it to.
+fn level(line: &str) -> log::Level {
+    let record = line.strip_prefix('[').and_then(|line| line.split_once("] "));
+    match record {
+        Some((_, record)) if record.starts_with("ERROR start failed") => log::Level::Info,
+        Some((_, record)) if record.starts_with("ERROR ") => log::Level::Error,
+        Some((_, record)) if record.starts_with("WARN ") => log::Level::Warn,
+        _ => log::Level::Info,
+    }
+}
+
 /// A console line as text: without its end, without terminal control sequences.
 fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
@@ -120,6 +132,18 @@ fn printable(line: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn warnings_and_errors_of_the_image_keep_their_level() {
+        assert_eq!(
+            level("[  1.000002] ERROR client 0: stopped: ring: chain 3: 4 GiB or more"),
+            log::Level::Error
+        );
+        assert_eq!(level("[  1.000002] WARN  the volume is marked"), log::Level::Warn);
+        assert_eq!(level("[  1.000002] INFO  ready"), log::Level::Info);
+        assert_eq!(level("[  0.000002] ERROR start failed: no volume"), log::Level::Info);
+        assert_eq!(level("ERROR without a time"), log::Level::Info);
+    }
 
     #[test]
     fn control_sequences_do_not_reach_the_log() {
