@@ -158,8 +158,8 @@ impl Stat {
         let time = |label: &str| {
             let line = text.lines().find_map(|line| line.trim_start().strip_prefix(label))?;
             let (raw, date) = line.trim().split_once(" -- ").unwrap();
-            let extra = raw.split_once(':').map_or(0, |(_, extra)| hexadecimal(extra));
-            Some(Timestamp { seconds: seconds(date), nanoseconds: u32::try_from(extra >> 2).unwrap() })
+            let (low, extra) = raw.split_once(':').map_or((raw, 0), |(low, extra)| (low, hexadecimal(extra)));
+            Some(timestamp(hexadecimal(low).try_into().unwrap(), extra.try_into().unwrap(), date))
         };
         let (high, low) = after("Version:").split_once(':').unwrap_or(("0", after("Version:")));
         Self {
@@ -205,6 +205,19 @@ impl Stat {
             mapping: mapping(&text),
         }
     }
+}
+
+/// The time that Linux reads from the two words that debugfs prints: the low one is signed, and two bits of the
+/// other say how many times 2^32 seconds are added (the kernel's Documentation/filesystems/ext4/inodes.rst).
+///
+/// The date that debugfs prints must agree. From e2fsprogs 1.47.1 on it takes the low word as unsigned, which Linux
+/// does not: where the sign is set, it is 2^32 seconds late.
+fn timestamp(low: u32, extra: u32, date: &str) -> Timestamp {
+    let linux = i64::from(low.cast_signed()) + (i64::from(extra & 3) << 32);
+    let printed = seconds(date);
+    let is_late = low >> 31 == 1 && printed == linux + (1 << 32);
+    assert!(printed == linux || is_late, "{low:#010x}:{extra:08x} is {linux}, and {printed} by its date");
+    Timestamp { seconds: linux, nanoseconds: extra >> 2 }
 }
 
 /// Reads the list behind `EXTENTS:` or `BLOCKS:`: `(0-3):100-103, (4-7[u]):200-207, (IND):104`. Blocks that were never written
