@@ -208,46 +208,33 @@ impl fmt::Display for MessageType {
     }
 }
 
-impl Tmessage<'_> {
-    /// Bytes that [`emit`](Self::emit) puts: the message without its data.
-    #[must_use]
-    pub fn head_length(&self) -> usize {
-        total_length([HEADER_LENGTH, self.body_length()])
-    }
+/// Both directions are emitted alike.
+macro_rules! emission {
+    ($($message:ident),*) => { $(
+        impl $message<'_> {
+            /// Bytes that [`emit`](Self::emit) puts: the message without its data.
+            #[must_use]
+            pub fn head_length(&self) -> usize {
+                total_length([HEADER_LENGTH, self.body_length()])
+            }
 
-    /// Puts the message at the start of `buffer`, all but its data, and returns how many bytes that are.
-    /// The `size` in it counts the data, too.
-    ///
-    /// # Errors
-    /// [`WireError::BufferTooSmall`], and `buffer` is as it was; [`WireError::MessageTooLong`] and
-    /// [`WireError::StringTooLong`] for what 9P cannot say.
-    pub fn emit(&self, tag: Tag, buffer: &mut [u8]) -> Result<usize, WireError> {
-        let length = self.head_length();
-        let mut encoder = emit_header(self.kind(), tag, length, self.data_length(), buffer)?;
-        self.encode(&mut encoder)?;
-        Ok(length)
-    }
+            /// Puts the message at the start of `buffer`, all but its data, and returns how many bytes that are.
+            /// The `size` in it counts the data, too.
+            ///
+            /// # Errors
+            /// [`WireError::BufferTooSmall`], and `buffer` is as it was; [`WireError::MessageTooLong`] and
+            /// [`WireError::StringTooLong`] for what 9P cannot say.
+            pub fn emit(&self, tag: Tag, buffer: &mut [u8]) -> Result<usize, WireError> {
+                let length = self.head_length();
+                let mut encoder = emit_header(self.kind(), tag, length, self.data_length(), buffer)?;
+                self.encode(&mut encoder)?;
+                Ok(length)
+            }
+        }
+    )* };
 }
 
-impl Rmessage<'_> {
-    /// Bytes that [`emit`](Self::emit) puts: the message without its data.
-    #[must_use]
-    pub fn head_length(&self) -> usize {
-        total_length([HEADER_LENGTH, self.body_length()])
-    }
-
-    /// Puts the message at the start of `buffer`, all but its data, and returns how many bytes that are.
-    /// The `size` in it counts the data, too.
-    ///
-    /// # Errors
-    /// As for [`Tmessage::emit`].
-    pub fn emit(&self, tag: Tag, buffer: &mut [u8]) -> Result<usize, WireError> {
-        let length = self.head_length();
-        let mut encoder = emit_header(self.kind(), tag, length, self.data_length(), buffer)?;
-        self.encode(&mut encoder)?;
-        Ok(length)
-    }
-}
+emission!(Tmessage, Rmessage);
 
 /// Puts the header of a message with a head of `length` bytes and `data` bytes after it.
 fn emit_header(

@@ -70,9 +70,7 @@ impl Slot {
         })?;
         Ok(Self { path: path.to_owned(), listener, shared, acceptor: Some(acceptor) })
     }
-}
 
-impl Slot {
     /// Says that the bridge is about to end: what fails from now on is no news.
     pub fn end(&self) {
         self.shared.ending.store(true, Ordering::Relaxed);
