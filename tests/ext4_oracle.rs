@@ -185,7 +185,7 @@ fn list(volume: &OurVolume, directory: Node, position: u64, limit: usize) -> Vec
     let mut entries = Vec::new();
     volume
         .read_directory(directory, position, &mut |entry| {
-            entries.push((entry.node.0, entry.kind, entry.next, entry.name.to_vec()));
+            entries.push((entry.number, entry.kind, entry.next, entry.name.to_vec()));
             if entries.len() == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .unwrap_or_else(|error| panic!("directory {directory:?} from {position}: {error}"));

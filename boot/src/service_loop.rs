@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use skerry::ext4::Volume;
 use skerry::fs::FileSystem;
 use skerry::fs::synth::ControlTree;
-use skerry::mem::region::MappedRegion;
+use skerry::mem::region::{MappedRegion, ReadOnly};
 use skerry::server::Exports;
 use skerry::service::{Connection, Drained, Fault, Scratch};
 
@@ -35,7 +35,7 @@ pub struct Control {
 
 /// Everything that serves.
 pub struct Service {
-    volume: Volume<MappedRegion>,
+    volume: Volume<MappedRegion<ReadOnly>>,
     /// Holds the device that the volume's memory belongs to.
     _pmem: Pmem,
     control: Control,
@@ -45,7 +45,12 @@ pub struct Service {
 
 impl Service {
     /// Joins the parts.
-    pub fn new(volume: Volume<MappedRegion>, pmem: Pmem, control: Control, clients: Clients) -> Self {
+    pub fn new(
+        volume: Volume<MappedRegion<ReadOnly>>,
+        pmem: Pmem,
+        control: Control,
+        clients: Clients,
+    ) -> Self {
         Self { volume, _pmem: pmem, control, clients, scratch: Box::default() }
     }
 

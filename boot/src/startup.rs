@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use skerry::ext4::Volume;
 use skerry::mem::guest::{GuestAddress, GuestMemory};
-use skerry::mem::region::MappedRegion;
+use skerry::mem::region::{MappedRegion, ReadOnly};
 use skerry::server::SessionLimits;
 use skerry::service::Connection;
 
@@ -87,7 +87,7 @@ fn find(what: &str, is_it: impl Fn(Identity) -> bool) -> Result<(Function, Ident
         .ok_or_else(|| refuse(format_args!("there is no {what} on PCI bus 0: add one to the service VM")))
 }
 
-fn open_volume(space: &mut AddressSpace) -> Result<(Pmem, Volume<MappedRegion>), Status> {
+fn open_volume(space: &mut AddressSpace) -> Result<(Pmem, Volume<MappedRegion<ReadOnly>>), Status> {
     let (function, identity) =
         find("virtio-pmem device", |identity| virtio_pci::device_type(identity) == Some(pmem::DEVICE_TYPE))?;
     // Read only, as everything that is served is: a stray store is an exception, not a damaged volume.

@@ -24,7 +24,7 @@ use super::features::Compat;
 use super::field::{le8, le16, le32};
 use super::htree::{self, Index, IndexFault};
 use super::inode::{Inode, InodeFault, InodeFlags};
-use crate::fs::{DirectoryEntry, Errno, FileKind, Node};
+use crate::fs::{DirectoryEntry, Errno, FileKind};
 use crate::mem::region::Region;
 
 /// `ext4_dir_entry_tail`: an unused record of this length at the end of a block, with its checksum.
@@ -150,8 +150,8 @@ impl<'v, R: Region> Directory<'v, R> {
         let dots =
             [(0, self.inode.number, BEHIND_DOT, &b"."[..]), (BEHIND_DOT, parent, BEHIND_DOT_DOT, b"..")];
         for (start, number, next, name) in dots {
-            let (node, kind) = (Node(u64::from(number)), FileKind::Directory);
-            if start >= position && visit(&DirectoryEntry { node, kind, next, name }).is_break() {
+            let (number, kind) = (u64::from(number), FileKind::Directory);
+            if start >= position && visit(&DirectoryEntry { number, kind, next, name }).is_break() {
                 return Ok(());
             }
         }
@@ -183,7 +183,7 @@ impl<'v, R: Region> Directory<'v, R> {
                 None => self.volume.inode(record.inode)?.kind,
             };
             let entry = DirectoryEntry {
-                node: Node(u64::from(record.inode)),
+                number: u64::from(record.inode),
                 kind,
                 next: start.saturating_add(record.end as u64),
                 name: record.name,

@@ -114,7 +114,7 @@ impl From<Error> for MountError {
     fn from(error: Error) -> Self {
         match error {
             Error::Corrupt(damage) => Self::Damaged(damage),
-            Error::Reply(_) => Self::Journal("it cannot be read"),
+            Error::Reply(_) | Error::TransactionFull => Self::Journal("it cannot be read"),
         }
     }
 }
@@ -126,6 +126,9 @@ pub(super) enum Error {
     Reply(Errno),
     /// A check of the volume's structure failed.
     Corrupt(Damage),
+    /// One change touches more blocks than are left in the running transaction: see
+    /// [`atomically`](super::Volume::atomically).
+    TransactionFull,
 }
 
 impl Error {
@@ -136,6 +139,12 @@ impl Error {
             Self::Corrupt(damage) => {
                 log::error!("ext4: serving inode {number}: {damage}");
                 Errno::EUCLEAN
+            }
+            Self::TransactionFull => {
+                log::error!(
+                    "ext4: serving inode {number}: one change takes more blocks than the journal can hold"
+                );
+                Errno::ENOSPC
             }
         }
     }

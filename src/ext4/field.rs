@@ -46,6 +46,42 @@ pub(super) fn bytes<const N: usize>(structure: &[u8], offset: usize) -> [u8; N] 
     field(structure, offset)
 }
 
+/// Stores `bytes` at `offset`; nothing where the structure ends before them (it does not have the field then).
+pub(super) fn put<const N: usize>(structure: &mut [u8], offset: usize, bytes: [u8; N]) {
+    if let Some(place) = structure.get_mut(offset..).and_then(<[u8]>::first_chunk_mut) {
+        *place = bytes;
+    }
+}
+
+/// Stores the `__le16` at `offset`.
+pub(super) fn put_le16(structure: &mut [u8], offset: usize, value: u16) {
+    put(structure, offset, value.to_le_bytes());
+}
+
+/// Stores the `__le32` at `offset`.
+pub(super) fn put_le32(structure: &mut [u8], offset: usize, value: u32) {
+    put(structure, offset, value.to_le_bytes());
+}
+
+/// Stores the `__be32` at `offset`: the journal's byte order.
+pub(super) fn put_be32(structure: &mut [u8], offset: usize, value: u32) {
+    put(structure, offset, value.to_be_bytes());
+}
+
+/// Stores a 32-bit number as two `__le16` at `low` and `high`.
+pub(super) fn put_split32(structure: &mut [u8], low: usize, high: usize, value: u32) {
+    let [a, b, c, d] = value.to_le_bytes();
+    put(structure, low, [a, b]);
+    put(structure, high, [c, d]);
+}
+
+/// Stores a 64-bit number as two `__le32` at `low` and `high`.
+pub(super) fn put_split64(structure: &mut [u8], low: usize, high: usize, value: u64) {
+    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+    put(structure, low, [a, b, c, d]);
+    put(structure, high, [e, f, g, h]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 //! Field names are the format's (`struct ext4_inode`).
 
 use core::fmt;
+use core::ops::Range;
 
 use bitflags::bitflags;
 
@@ -19,12 +20,12 @@ use crate::mem::region::Region;
 /// The root directory.
 pub(super) const ROOT: u32 = 2;
 /// Where the fields end that every inode has.
-const GOOD_OLD_SIZE: usize = 128;
+pub(super) const GOOD_OLD_SIZE: usize = 128;
 /// `i_block` in the inode.
-const BLOCK_OFFSET: usize = 0x28;
+pub(super) const BLOCK_OFFSET: usize = 0x28;
 /// Where the two halves of the checksum lie.
-const CHECKSUM_LO: usize = 0x7c;
-const CHECKSUM_HI: usize = 0x82;
+pub(super) const CHECKSUM_LO: usize = 0x7c;
+pub(super) const CHECKSUM_HI: usize = 0x82;
 
 bitflags! {
     /// `i_flags`, as far as a reader needs them.
@@ -148,21 +149,28 @@ impl<R: Region> Volume<R> {
     pub(super) fn any_inode(&self, number: u32) -> Result<Inode<'_>, Error> {
         let fail = |fault| Error::Corrupt(Damage::Inode { inode: number, fault });
         let superblock = &self.superblock;
+        let (block, range) = self.inode_place(number)?;
+        let index = (number - 1) % superblock.s_inodes_per_group;
+        if index >= self.group((number - 1) / superblock.s_inodes_per_group)?.used_inodes {
+            return Err(fail(InodeFault::NotInUse));
+        }
+        let raw = self.block(block)?.get(range).unwrap_or_default();
+        Inode::parse(superblock, number, raw).map_err(fail)
+    }
+
+    /// Where inode `number` lies: the block, and which bytes of it.
+    pub(super) fn inode_place(&self, number: u32) -> Result<(u64, Range<usize>), Error> {
+        let superblock = &self.superblock;
         let out_of_range = InodeFault::OutOfRange { inodes_count: superblock.s_inodes_count };
         let Some(index) = number.checked_sub(1).filter(|_| number <= superblock.s_inodes_count) else {
-            return Err(fail(out_of_range));
+            return Err(Damage::Inode { inode: number, fault: out_of_range }.into());
         };
         let group = self.group(index / superblock.s_inodes_per_group)?;
         let index = index % superblock.s_inodes_per_group;
-        if index >= group.used_inodes {
-            return Err(fail(InodeFault::NotInUse));
-        }
         let size = u32::from(superblock.s_inode_size);
         let per_block = superblock.block_size / size;
-        let block = self.block(group.inode_table + u64::from(index / per_block))?;
         let offset = ((index % per_block) * size) as usize;
-        let raw = block.get(offset..).and_then(|rest| rest.get(..size as usize)).unwrap_or_default();
-        Inode::parse(superblock, number, raw).map_err(fail)
+        Ok((group.inode_table + u64::from(index / per_block), offset..offset + size as usize))
     }
 }
 
@@ -183,8 +191,7 @@ impl<'v> Inode<'v> {
         let fields = raw.get(..fields_end).unwrap_or(raw);
 
         let generation = le32(raw, 0x64);
-        let seed = crc32c(superblock.checksum_seed(), &number.to_le_bytes());
-        let checksum_seed = crc32c(seed, &generation.to_le_bytes());
+        let checksum_seed = checksum_seed(superblock.checksum_seed(), number, generation);
         if superblock.has_metadata_csum() {
             check_checksum(checksum_seed, raw, fields)?;
         }
@@ -269,19 +276,33 @@ impl<'v> Inode<'v> {
     }
 }
 
-/// Compares the checksum. `fields` ends where `i_extra_isize` says.
-fn check_checksum(seed: u32, raw: &[u8], fields: &[u8]) -> Result<(), InodeFault> {
+/// The seed of the checksums of what belongs to inode `number`; `seed` is the volume's.
+pub(super) fn checksum_seed(seed: u32, number: u32, generation: u32) -> u32 {
+    crc32c(crc32c(seed, &number.to_le_bytes()), &generation.to_le_bytes())
+}
+
+/// What the checksum of the inode `raw` should be, whose fields end at `fields_end`. Where they end before the high half
+/// of the checksum, only the low half counts.
+pub(super) fn checksum(seed: u32, raw: &[u8], fields_end: usize) -> u32 {
     let piece = |from: usize, to: usize| raw.get(from..to).unwrap_or_default();
     let sum = crc32c(crc32c(seed, piece(0, CHECKSUM_LO)), &[0; 2]);
     let sum = crc32c(sum, piece(CHECKSUM_LO + 2, GOOD_OLD_SIZE));
-    let has_high = fields.len() >= CHECKSUM_HI + 2;
-    let (stored, computed) = if has_high {
+    if fields_end >= CHECKSUM_HI + 2 {
         let sum = crc32c(crc32c(sum, piece(GOOD_OLD_SIZE, CHECKSUM_HI)), &[0; 2]);
-        (split32(raw, CHECKSUM_LO, CHECKSUM_HI), crc32c(sum, piece(CHECKSUM_HI + 2, raw.len())))
+        crc32c(sum, piece(CHECKSUM_HI + 2, raw.len()))
     } else {
-        let sum = crc32c(sum, piece(GOOD_OLD_SIZE, raw.len()));
-        (u32::from(le16(raw, CHECKSUM_LO)), sum & 0xffff)
+        crc32c(sum, piece(GOOD_OLD_SIZE, raw.len())) & 0xffff
+    }
+}
+
+/// Compares the checksum. `fields` ends where `i_extra_isize` says.
+fn check_checksum(seed: u32, raw: &[u8], fields: &[u8]) -> Result<(), InodeFault> {
+    let stored = if fields.len() >= CHECKSUM_HI + 2 {
+        split32(raw, CHECKSUM_LO, CHECKSUM_HI)
+    } else {
+        u32::from(le16(raw, CHECKSUM_LO))
     };
+    let computed = checksum(seed, raw, fields.len());
     if stored == computed { Ok(()) } else { Err(InodeFault::Checksum { stored, computed }) }
 }
 

@@ -11,7 +11,8 @@
 //! |--------------|-----------------------------------------------------------------|
 //! | `superblock` | the volume's parameters; `features`: what can be honoured        |
 //! | `group`      | group descriptors                                                |
-//! | `inode`      | inodes; `timestamp`: their times                                 |
+//! | `inode`      | inodes; `inode_edit`: changing them; `timestamp`: their times    |
+//! | `transaction` | changing blocks, all or nothing                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
 //! | `dir`        | directories; `dirent`: their records; `htree`, `hash`: their index |
 //! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
@@ -37,6 +38,7 @@ mod hash;
 mod htree;
 mod inline;
 mod inode;
+mod inode_edit;
 mod journal;
 mod mapping;
 mod namespace;
@@ -46,6 +48,7 @@ mod symlink;
 #[cfg(test)]
 mod testing;
 mod timestamp;
+mod transaction;
 mod xattr;
 
 use core::fmt;
@@ -71,7 +74,7 @@ use superblock::Superblock;
 pub use symlink::SymlinkFault;
 pub use xattr::AttributeFault;
 
-use crate::fs::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node};
+use crate::fs::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node, Timestamp};
 use crate::mem::Sink;
 use crate::mem::region::Region;
 
@@ -81,7 +84,13 @@ pub struct Volume<R: Region> {
     superblock: Superblock,
     totals: group::Totals,
     overhead: u64,
+    /// What is being changed; `None` on a volume that is only read.
+    log: Option<transaction::Log>,
+    clock: Clock,
 }
+
+/// Tells the time of a change.
+pub type Clock = fn() -> Timestamp;
 
 impl<R: Region> Volume<R> {
     /// Mounts the volume that `region` holds: checks the superblock, every group descriptor, the journal and the root directory.
@@ -91,7 +100,14 @@ impl<R: Region> Volume<R> {
     /// does not have.
     pub fn mount(region: R) -> Result<Self, MountError> {
         let superblock = Superblock::read(&region)?;
-        let mut volume = Self { region, superblock, totals: group::Totals::default(), overhead: 0 };
+        let mut volume = Self {
+            region,
+            superblock,
+            totals: group::Totals::default(),
+            overhead: 0,
+            log: None,
+            clock: || Timestamp { seconds: 0, nanoseconds: 0 },
+        };
         volume.totals = volume.check_groups()?;
         let journal = volume.check_journal()?;
         volume.overhead = status::overhead(&volume.superblock, journal);
@@ -100,6 +116,31 @@ impl<R: Region> Volume<R> {
             return Err(MountError::Damaged(Damage::Inode { inode: inode::ROOT, fault }));
         }
         Ok(volume)
+    }
+
+    /// Mounts the volume that `region` holds, to be changed too; `clock` tells the time of each change.
+    ///
+    /// # Errors
+    /// As [`mount`](Self::mount).
+    pub fn mount_writable(region: R, clock: Clock) -> Result<Self, MountError> {
+        let mut volume = Self::mount(region)?;
+        volume.clock = clock;
+        volume.log = Some(transaction::Log::default());
+        Ok(volume)
+    }
+
+    /// Puts all that was changed into its place and gives the region back: the volume is clean then.
+    ///
+    /// # Errors
+    /// EIO: the region cannot be flushed; what was changed is in the journal.
+    pub fn unmount(mut self) -> Result<R, Errno> {
+        self.commit_transaction().map_err(|error| error.answer(0))?;
+        Ok(self.region)
+    }
+
+    /// The time of a change.
+    fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// Shows `visit` where the content of a regular file or directory lies, run by run, in order and without gaps: for
@@ -130,10 +171,13 @@ impl<R: Region> Volume<R> {
         &self.superblock
     }
 
-    /// Block `number`, in place.
+    /// Block `number` of metadata, as the last operation left it.
     fn block(&self, number: u64) -> Result<&[u8], Error> {
         if number >= self.superblock.s_blocks_count {
             return Err(self.out_of_range(number));
+        }
+        if let Some(staged) = self.log.as_ref().and_then(|log| log.staged(number)) {
+            return Ok(staged);
         }
         let size = u64::from(self.superblock.block_size);
         self.bytes(number * size, size)

@@ -21,6 +21,8 @@ pub(super) const MAGIC: u16 = 0xef53;
 const STATE_VALID: u16 = 1;
 /// `s_state`: errors were found.
 const STATE_ERROR: u16 = 2;
+/// Bytes of all the fields that there are beyond the first 128 of an inode, `i_projid` the last.
+const DEFAULT_EXTRA_ISIZE: u16 = 32;
 /// `s_creator_os` of GNU Hurd, which uses the operating-system dependent fields of inodes for other things.
 const CREATOR_HURD: u32 = 1;
 
@@ -45,6 +47,8 @@ pub(super) struct Superblock {
     pub s_first_ino: u32,
     /// Size of an inode: a power of two, 128 to the block size.
     pub s_inode_size: u16,
+    /// Bytes of the fields that a new inode has beyond the first 128: a multiple of 4, and within the inode.
+    pub s_want_extra_isize: u16,
     /// Size of a group descriptor: 32, or a power of two from 64 to 1024 with `64bit`.
     pub s_desc_size: u16,
     /// How many groups there are; the last may be short.
@@ -127,6 +131,13 @@ impl Superblock {
             s_inode_size.is_power_of_two() && s_inode_size >= 128 && u32::from(s_inode_size) <= block_size,
             "a power of two from 128 to the block size",
         )?;
+        // What Linux gives a new inode if the volume does not say: all fields that it knows.
+        let s_want_extra_isize = match le16(raw, 0x15e) {
+            wanted if wanted >= DEFAULT_EXTRA_ISIZE && wanted.is_multiple_of(4) => {
+                wanted.min(s_inode_size.saturating_sub(128))
+            }
+            _ => DEFAULT_EXTRA_ISIZE.min(s_inode_size.saturating_sub(128)),
+        };
         let s_inodes_per_group = le32(raw, 0x28);
         within(
             "s_inodes_per_group",
@@ -185,6 +196,7 @@ impl Superblock {
             s_inodes_per_group,
             s_first_ino,
             s_inode_size,
+            s_want_extra_isize,
             s_desc_size,
             group_count,
             s_reserved_gdt_blocks: le16(raw, 0xce),

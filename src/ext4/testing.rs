@@ -14,11 +14,14 @@ use super::Volume;
 use super::checksum::crc32c;
 use super::error::Error;
 use super::inode::Inode;
-use crate::fs::{Errno, FileSystem, Node};
+use crate::fs::{Errno, FileSystem, Node, Timestamp};
 use crate::mem::{Full, Sink};
 
 /// The volumes that tests read.
 pub(super) type TestVolume = Volume<Vec<u8>>;
+
+/// The time of every change that a test makes.
+pub(super) const NOON: Timestamp = Timestamp { seconds: 1_800_000_000, nanoseconds: 123_456_789 };
 
 /// A directory that goes away with the value.
 pub(super) struct Scratch(PathBuf);
@@ -125,6 +128,28 @@ impl Image {
 
     pub(super) fn mount(&self) -> TestVolume {
         Volume::mount(self.bytes()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The volume to be changed, at [`NOON`].
+    pub(super) fn mount_writable(&self) -> TestVolume {
+        Volume::mount_writable(self.bytes(), || NOON).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Unmounts `volume`, which was mounted from here, into the file, and has `e2fsck` find nothing to complain of.
+    pub(super) fn check(&self, volume: TestVolume) {
+        std::fs::write(self.file(), volume.unmount().unwrap()).unwrap();
+        self.check_file();
+    }
+
+    /// Has `e2fsck` find nothing to complain of in the file.
+    pub(super) fn check_file(&self) {
+        let output = Command::new("e2fsck")
+            .args(["-fn", &self.file()])
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .output()
+            .unwrap_or_else(|error| panic!("e2fsck: {error} (the tests need the package e2fsprogs)"));
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "e2fsck: {}: {report}", output.status);
     }
 }
 

@@ -7,6 +7,8 @@ use crate::fs::Timestamp;
 
 /// The lower bits of an `extra` field: how often 2^32 seconds are added.
 const EPOCH_BITS: u32 = 2;
+/// The last second that can be stored: in the year 2446.
+const LATEST: i64 = 0x3_7fff_ffff;
 
 /// The time whose field is `seconds` and whose companion `extra` (0 where the inode has none).
 ///
@@ -20,9 +22,43 @@ pub(super) fn decode(seconds: u32, extra: u32) -> Timestamp {
     }
 }
 
+/// The field and its companion for `time`; without a companion the nanoseconds and the epoch are cut off. A time
+/// outside of what can be stored becomes the nearest that can, as in Linux.
+pub(super) fn encode(time: Timestamp, has_extra: bool) -> (u32, u32) {
+    let latest = if has_extra { LATEST } else { i64::from(i32::MAX) };
+    let stored = time.seconds.clamp(i64::from(i32::MIN), latest);
+    // The lower 32 bits are stored, and what is missing to the whole as it is read back: a multiple of 2^32.
+    let low = stored.cast_unsigned() & u64::from(u32::MAX);
+    let low = u32::try_from(low).unwrap_or_default();
+    let epoch = stored.saturating_sub(i64::from(low.cast_signed())) >> 32;
+    let epoch = u32::try_from(epoch).unwrap_or_default();
+    let nanoseconds = if stored == time.seconds { time.nanoseconds.min(999_999_999) } else { 0 };
+    (low, nanoseconds << EPOCH_BITS | epoch)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_stored_is_read_back() {
+        for seconds in [-0x8000_0000, -1, 0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x1_8000_0000, LATEST]
+        {
+            let time = Timestamp { seconds, nanoseconds: 999_999_999 };
+            let (low, extra) = encode(time, true);
+            assert_eq!(decode(low, extra), time);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_becomes_the_nearest_that_can() {
+        for (seconds, has_extra, nearest) in
+            [(i64::MIN, true, -0x8000_0000), (i64::MAX, true, LATEST), (0x8000_0000, false, 0x7fff_ffff)]
+        {
+            let (low, extra) = encode(Timestamp { seconds, nanoseconds: 5 }, has_extra);
+            assert_eq!(decode(low, extra), Timestamp { seconds: nearest, nanoseconds: 0 });
+        }
+    }
 
     fn seconds(seconds: u32, extra: u32) -> i64 {
         decode(seconds, extra).seconds

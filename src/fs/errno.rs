@@ -55,6 +55,7 @@ errnos! {
     EOVERFLOW = 75, "Value too large for its type.";
     EMSGSIZE = 90, "Message too long.";
     EOPNOTSUPP = 95, "Operation not supported.";
+    ESTALE = 116, "The file that was meant is gone.";
     EUCLEAN = 117, "The volume's structure needs cleaning.";
 }
 

@@ -129,8 +129,8 @@ pub struct FileSystemStatus {
 /// One name of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectoryEntry<'a> {
-    /// What it names.
-    pub node: Node,
+    /// What it names: the number that [`FileSystem::number`] gives for its node.
+    pub number: u64,
     /// The kind of that node.
     pub kind: FileKind,
     /// Where reading goes on *after* this entry: pass it to [`FileSystem::read_directory`]. 1 … 2⁶³ − 1: clients keep it
@@ -138,6 +138,128 @@ pub struct DirectoryEntry<'a> {
     pub next: u64,
     /// The name: 1…255 bytes, no `/`, no NUL. `.` and `..` are among the entries.
     pub name: &'a [u8],
+}
+
+/// On whose behalf something is changed. Whether they may is the server's to decide; a backend asks only who may take
+/// what is kept back for root, and what a change by others takes away (set-id bits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The user.
+    pub uid: u32,
+}
+
+impl Caller {
+    /// The user who may do everything.
+    pub const ROOT: Self = Self { uid: 0 };
+
+    /// Whether this is root.
+    #[must_use]
+    pub const fn is_root(self) -> bool {
+        self.uid == 0
+    }
+}
+
+/// What sort of file is made, with what only that sort has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewKind<'a> {
+    /// An empty regular file.
+    Regular,
+    /// An empty directory.
+    Directory,
+    /// A symbolic link to this target: 1…4095 bytes, no NUL.
+    Symlink(&'a [u8]),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device; the number as in [`Attributes::device`].
+    CharacterDevice(u64),
+    /// A block device; the number as in [`Attributes::device`].
+    BlockDevice(u64),
+}
+
+impl NewKind<'_> {
+    /// The kind that the file will have.
+    #[must_use]
+    pub const fn kind(&self) -> FileKind {
+        match self {
+            Self::Regular => FileKind::Regular,
+            Self::Directory => FileKind::Directory,
+            Self::Symlink(_) => FileKind::Symlink,
+            Self::Fifo => FileKind::Fifo,
+            Self::Socket => FileKind::Socket,
+            Self::CharacterDevice(_) => FileKind::CharacterDevice,
+            Self::BlockDevice(_) => FileKind::BlockDevice,
+        }
+    }
+}
+
+/// A file that is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewFile<'a> {
+    /// What it is.
+    pub kind: NewKind<'a>,
+    /// The lower 12 bits of `st_mode`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group; a directory with the set-group-id bit gives its own instead.
+    pub gid: u32,
+}
+
+/// What a time is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeChange {
+    /// The moment of the change.
+    Now,
+    /// This.
+    To(Timestamp),
+}
+
+/// What is to be changed of a file's attributes; `None` leaves one as it is. The time of the inode's change is always set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AttributeChanges {
+    /// The lower 12 bits of `st_mode`.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length of a regular file.
+    pub size: Option<u64>,
+    /// Last access.
+    pub accessed: Option<TimeChange>,
+    /// Last change of the content.
+    pub modified: Option<TimeChange>,
+}
+
+/// Where a write goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// To this offset, in bytes.
+    At(u64),
+    /// To the end that the file has at that moment (`O_APPEND`).
+    End,
+}
+
+/// Which sort of name is to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// A name of anything but a directory.
+    File,
+    /// A name of an empty directory.
+    Directory,
+}
+
+/// Whether an extended attribute is to be there before it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttributeExistence {
+    /// Either way.
+    Any,
+    /// It must not (`XATTR_CREATE`).
+    Absent,
+    /// It must (`XATTR_REPLACE`).
+    Present,
 }
 
 /// A file system that an export serves.
@@ -222,6 +344,12 @@ pub trait FileSystem {
     /// EUCLEAN.
     fn status(&self) -> Result<FileSystemStatus, Errno>;
 
+    /// The number that clients know `node` by (`st_ino`): unlike the node it may come again for another file once this one
+    /// is gone.
+    fn number(&self, node: Node) -> u64 {
+        node.0
+    }
+
     /// Whether `node` may be opened for writing.
     ///
     /// # Errors
@@ -230,12 +358,125 @@ pub trait FileSystem {
         Err(Errno::EROFS)
     }
 
-    /// Writes all that is left in `source` to `node` at `offset`; returns how many bytes.
+    /// Writes what is left in `source` to the regular file `node`; returns how many bytes, from the front. Fewer than
+    /// all only where space or the room for one change ends: never 0 unless there was nothing to write. The holes that
+    /// the end passes over are zeros. A caller who is not root takes the set-id bits away.
     ///
     /// # Errors
-    /// EROFS for a file system that is only read; EACCES for a file that is never written; what `node` makes of the
-    /// bytes, where it is synthetic.
-    fn write(&mut self, _node: Node, _offset: u64, _source: &mut dyn Source) -> Result<u32, Errno> {
+    /// EROFS for a file system that is only read; EACCES for a file that is never written; ENOSPC; EFBIG; what `node` makes
+    /// of the bytes, where it is synthetic.
+    fn write(
+        &mut self,
+        _caller: Caller,
+        _node: Node,
+        _position: Position,
+        _source: &mut dyn Source,
+    ) -> Result<u32, Errno> {
         Err(Errno::EROFS)
+    }
+
+    /// Makes a file called `name` in `directory`.
+    ///
+    /// # Errors
+    /// EROFS; ENOTDIR, EEXIST, ENOSPC, EMLINK (of `directory`); ENOENT for a `directory` that was removed; EUCLEAN.
+    fn create(
+        &mut self,
+        _caller: Caller,
+        _directory: Node,
+        _name: &[u8],
+        _new: &NewFile<'_>,
+    ) -> Result<Node, Errno> {
+        Err(Errno::EROFS)
+    }
+
+    /// Gives `node`, which is no directory, one more name in `directory`.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); EPERM for a directory; EMLINK of `node`; ENOENT if it has no name left.
+    fn link(&mut self, _caller: Caller, _node: Node, _directory: Node, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    /// Takes `name` out of `directory`. What loses its last name is gone, unless it is [retained](Self::retain).
+    ///
+    /// # Errors
+    /// EROFS; ENOENT; EISDIR and ENOTDIR if it is not of the sort; ENOTEMPTY; EBUSY for the root; EUCLEAN.
+    fn remove(&mut self, _directory: Node, _name: &[u8], _removal: Removal) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    /// Moves a name, over what has the new one already: over an empty directory if it names a directory, else over
+    /// anything but a directory. Two names of one file are left as they are.
+    ///
+    /// # Errors
+    /// EROFS; ENOENT, ENOTDIR, EISDIR, ENOTEMPTY; EINVAL to move a directory below itself; ENOSPC, EMLINK; EUCLEAN.
+    fn rename(&mut self, _caller: Caller, _from: (Node, &[u8]), _to: (Node, &[u8])) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    /// Changes attributes of `node`, all or none of them. A new owner or group takes the set-id bits of what is no
+    /// directory away, unless `mode` is given too.
+    ///
+    /// # Errors
+    /// EROFS; EISDIR and EINVAL for the size of what is no regular file; EFBIG; ENOSPC; EUCLEAN.
+    fn set_attributes(
+        &mut self,
+        _caller: Caller,
+        _node: Node,
+        _changes: &AttributeChanges,
+    ) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    /// Sets the extended attribute `name` (with its prefix) of `node`.
+    ///
+    /// # Errors
+    /// EROFS; EEXIST and ENODATA as `existence` asks; EOPNOTSUPP for an unknown prefix; ENOSPC if it does not fit; EINVAL for an
+    /// access control list that is none; EUCLEAN.
+    fn set_attribute(
+        &mut self,
+        _caller: Caller,
+        _node: Node,
+        _name: &[u8],
+        _value: &[u8],
+        _existence: AttributeExistence,
+    ) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    /// Removes the extended attribute `name` (with its prefix) of `node`.
+    ///
+    /// # Errors
+    /// EROFS; ENODATA; EOPNOTSUPP; EUCLEAN.
+    fn remove_attribute(&mut self, _caller: Caller, _node: Node, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EROFS)
+    }
+
+    /// Keeps `node` alive though it may lose its last name, until as many calls of [`release`](Self::release).
+    ///
+    /// # Errors
+    /// ENFILE if too many are kept.
+    fn retain(&mut self, _node: Node) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Takes back one [`retain`](Self::retain). What has no name left is gone with the last.
+    fn release(&mut self, _node: Node) {}
+
+    /// Makes all that was changed survive the death of this program. Called once for the requests of one pass, before
+    /// their replies are published; until then none of them is there, from then on all are.
+    ///
+    /// # Errors
+    /// EIO: the changes since the last commit may be lost, and nothing can be changed any more.
+    fn commit(&mut self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Makes all that was changed survive the loss of power.
+    ///
+    /// # Errors
+    /// EIO: it may not; EROFS never.
+    fn synchronize(&mut self) -> Result<(), Errno> {
+        Ok(())
     }
 }

@@ -16,7 +16,10 @@ use core::fmt;
 use core::ops::ControlFlow;
 
 use super::command::Command;
-use super::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node, Timestamp};
+use super::{
+    Attributes, Caller, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node, Position,
+    Timestamp,
+};
 use crate::mem::window::Window;
 use crate::mem::{Sink, Source};
 
@@ -235,7 +238,8 @@ impl FileSystem for ControlTree<'_> {
         for position in first..=u16::MAX {
             let Some((file, name)) = self.entry(directory, position) else { break };
             let next = u64::from(position) + 1;
-            let entry = DirectoryEntry { node: file.node(), kind: file.kind(), next, name: name.as_bytes() };
+            let entry =
+                DirectoryEntry { number: file.node().0, kind: file.kind(), next, name: name.as_bytes() };
             if visit(&entry).is_break() {
                 break;
             }
@@ -279,7 +283,13 @@ impl FileSystem for ControlTree<'_> {
     }
 
     /// A write is one command, whole; the offset means nothing.
-    fn write(&mut self, node: Node, _offset: u64, source: &mut dyn Source) -> Result<u32, Errno> {
+    fn write(
+        &mut self,
+        _caller: Caller,
+        node: Node,
+        _position: Position,
+        source: &mut dyn Source,
+    ) -> Result<u32, Errno> {
         let File::ClientCtl(slot) = self.file(node)? else { return Err(Errno::EACCES) };
         let mut buffer = [0; MAX_COMMAND];
         let length = source.remaining();

@@ -7,9 +7,19 @@
 #![allow(unsafe_code)]
 
 use alloc::vec::Vec;
+use core::fmt;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// A contiguous run of bytes that holds a volume.
+///
+/// # Order of stores
+/// Bytes are stored through [`bytes_mut`](Self::bytes_mut) in any order; [`publish`](Self::publish) is the one store that has a
+/// place: after everything stored before it, before everything stored after it. Whoever dies between two instructions
+/// leaves, for each published store, either all that was stored before it or not it. What survives the loss of power is
+/// only what [`flush`](Self::flush) confirmed.
+///
+/// A region that is only read implements none of the three.
 pub trait Region {
     /// Length in bytes.
     fn len(&self) -> u64;
@@ -21,23 +31,95 @@ pub trait Region {
 
     /// The `length` bytes from `offset` on, in place; `None` if any of them lies outside the region.
     fn bytes(&self, offset: u64, length: usize) -> Option<&[u8]>;
+
+    /// The same bytes to be stored to; `None` if any of them lies outside the region, or it is only read.
+    fn bytes_mut(&mut self, _offset: u64, _length: usize) -> Option<&mut [u8]> {
+        None
+    }
+
+    /// Stores `bytes` at `offset`, a multiple of 4, with one store that is ordered against all others; `None` as for
+    /// [`bytes_mut`](Self::bytes_mut), or for another `offset`.
+    fn publish(&mut self, _offset: u64, _bytes: [u8; 4]) -> Option<()> {
+        None
+    }
+
+    /// Makes everything that was stored so far survive the loss of power.
+    ///
+    /// # Errors
+    /// [`FlushFault`]: nothing is known of what survives.
+    fn flush(&mut self) -> Result<(), FlushFault> {
+        Err(FlushFault)
+    }
 }
 
-/// A region that somebody mapped.
+/// The host did not confirm that a region's bytes are durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlushFault;
+
+impl fmt::Display for FlushFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the host did not confirm the flush of the region")
+    }
+}
+
+impl core::error::Error for FlushFault {}
+
+/// Stores `bytes` to the first four of `place` as one store, after all earlier stores and before all later ones; `None` if
+/// `place` is shorter or not aligned.
+///
+/// For implementations of [`Region::publish`].
+fn store_in_order(place: &mut [u8], bytes: [u8; 4]) -> Option<()> {
+    let place: *mut u8 = place.first_chunk_mut::<4>()?.as_mut_ptr();
+    if !place.cast::<u32>().is_aligned() {
+        return None;
+    }
+    // SAFETY: four bytes that are exclusively borrowed, aligned for a `u32` (just checked), valid for reads and writes for
+    // as long as the reference lives, and accessed in no other way meanwhile.
+    let place = unsafe { AtomicU32::from_ptr(place.cast()) };
+    // Release: what was stored before is stored before this. There is no reader that runs beside us, so the partner of
+    // both fences is the death of this program: what is left behind is a prefix of the order of stores.
+    fence(Ordering::Release);
+    place.store(u32::from_ne_bytes(bytes), Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    Some(())
+}
+
+/// Makes the stores to a mapped region durable: the host's flush, or what stands for it.
+pub trait Flush {
+    /// As [`Region::flush`].
+    ///
+    /// # Errors
+    /// [`FlushFault`].
+    fn flush(&mut self) -> Result<(), FlushFault>;
+}
+
+/// For a region that is only read.
 #[derive(Debug)]
-pub struct MappedRegion {
+pub struct ReadOnly;
+
+impl Flush for ReadOnly {
+    fn flush(&mut self) -> Result<(), FlushFault> {
+        Err(FlushFault)
+    }
+}
+
+/// A region that somebody mapped, and what flushes it.
+#[derive(Debug)]
+pub struct MappedRegion<F> {
     start: NonNull<u8>,
     length: usize,
+    writable: bool,
+    flush: F,
 }
 
 // SAFETY: the region is plain memory that only this value refers to (the contract of `new`), so it may move
 // to another thread with its owner.
-unsafe impl Send for MappedRegion {}
+unsafe impl<F: Send> Send for MappedRegion<F> {}
 // SAFETY: `&MappedRegion` gives out only `&[u8]`; nothing is written through a shared reference.
-unsafe impl Sync for MappedRegion {}
+unsafe impl<F: Sync> Sync for MappedRegion<F> {}
 
-impl MappedRegion {
-    /// Wraps the `length` bytes at `start`.
+impl MappedRegion<ReadOnly> {
+    /// Wraps the `length` bytes at `start`, to be read only.
     ///
     /// # Safety
     /// For as long as the value lives:
@@ -45,7 +127,18 @@ impl MappedRegion {
     /// * nobody else writes to it. (The bridge holds an exclusive lock on the volume's file.)
     #[must_use]
     pub unsafe fn new(start: NonNull<u8>, length: usize) -> Self {
-        Self { start, length }
+        Self { start, length, writable: false, flush: ReadOnly }
+    }
+}
+
+impl<F: Flush> MappedRegion<F> {
+    /// Wraps the `length` bytes at `start`, to be read and written; `flush` makes what was written durable.
+    ///
+    /// # Safety
+    /// As for [`new`](MappedRegion::new); and the memory is mapped writable, and nobody else reads it through a reference.
+    #[must_use]
+    pub unsafe fn writable(start: NonNull<u8>, length: usize, flush: F) -> Self {
+        Self { start, length, writable: true, flush }
     }
 }
 
@@ -56,7 +149,7 @@ fn checked_range(offset: u64, length: usize, available: usize) -> Option<core::o
     (end <= available).then_some(start..end)
 }
 
-impl Region for MappedRegion {
+impl<F: Flush> Region for MappedRegion<F> {
     fn len(&self) -> u64 {
         self.length as u64
     }
@@ -68,6 +161,21 @@ impl Region for MappedRegion {
         // alignment and no invalid values.
         Some(unsafe { core::slice::from_raw_parts(self.start.as_ptr().add(range.start), length) })
     }
+
+    fn bytes_mut(&mut self, offset: u64, length: usize) -> Option<&mut [u8]> {
+        let range = checked_range(offset, length, self.length).filter(|_| self.writable)?;
+        // SAFETY: as for `bytes`; the region is mapped writable (the contract of `writable`), and the exclusive borrow of
+        // `self` keeps every other reference away.
+        Some(unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), length) })
+    }
+
+    fn publish(&mut self, offset: u64, bytes: [u8; 4]) -> Option<()> {
+        store_in_order(self.bytes_mut(offset, bytes.len())?, bytes)
+    }
+
+    fn flush(&mut self) -> Result<(), FlushFault> {
+        self.flush.flush()
+    }
 }
 
 impl Region for Vec<u8> {
@@ -77,6 +185,23 @@ impl Region for Vec<u8> {
 
     fn bytes(&self, offset: u64, length: usize) -> Option<&[u8]> {
         self.get(checked_range(offset, length, self.as_slice().len())?)
+    }
+
+    fn bytes_mut(&mut self, offset: u64, length: usize) -> Option<&mut [u8]> {
+        let range = checked_range(offset, length, self.as_slice().len())?;
+        self.get_mut(range)
+    }
+
+    fn publish(&mut self, offset: u64, bytes: [u8; 4]) -> Option<()> {
+        if !offset.is_multiple_of(4) {
+            return None;
+        }
+        self.bytes_mut(offset, bytes.len())?.copy_from_slice(&bytes);
+        Some(())
+    }
+
+    fn flush(&mut self) -> Result<(), FlushFault> {
+        Ok(())
     }
 }
 

@@ -31,7 +31,8 @@ pub(super) fn attach(
     }
     session.fids.check_insert(request.fid)?;
     let (export, node) = exports.resolve(request.aname)?;
-    let attributes = exports.get(export)?.attributes(node)?;
+    let backend = exports.get(export)?;
+    let attributes = backend.attributes(node)?;
     let handle = Handle {
         node,
         root: node,
@@ -41,7 +42,7 @@ pub(super) fn attach(
         state: FidState::Path,
     };
     session.fids.insert(request.fid, handle)?;
-    Ok(Rattach { qid: qid(node, &attributes) })
+    Ok(Rattach { qid: qid(backend.number(node), &attributes) })
 }
 
 #[cfg(test)]

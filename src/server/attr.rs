@@ -20,7 +20,8 @@ pub(super) fn getattr(
     request: Tgetattr,
 ) -> Result<Rgetattr, Errno> {
     let handle = session.file(request.fid)?;
-    let attributes = exports.get(handle.export)?.attributes(handle.node)?;
+    let backend = exports.get(handle.export)?;
+    let attributes = backend.attributes(handle.node)?;
     let known = |there: bool, field| if there { field } else { GetattrMask::empty() };
     let valid = GetattrMask::BASIC
         | known(attributes.created.is_some(), GetattrMask::BTIME)
@@ -28,7 +29,7 @@ pub(super) fn getattr(
         | known(attributes.data_version.is_some(), GetattrMask::DATA_VERSION);
     Ok(Rgetattr {
         valid,
-        qid: qid(handle.node, &attributes),
+        qid: qid(backend.number(handle.node), &attributes),
         mode: attributes.mode,
         uid: attributes.uid,
         gid: attributes.gid,

@@ -5,7 +5,7 @@
 use super::exports::Exports;
 use super::fid::FidState;
 use super::session::Session;
-use crate::fs::{Errno, FileKind};
+use crate::fs::{Caller, Errno, FileKind, Position};
 use crate::mem::scatter::{ScatterReader, ScatterWriter};
 use crate::mem::window::Window;
 use crate::wire::{Access, Rclunk, Rfsync, Rread, Rwrite, Tclunk, Tfsync, Tread, Twrite};
@@ -77,7 +77,8 @@ pub(super) fn write(
     if request.offset.checked_add(u64::from(request.count)).is_none_or(|end| end > MAX_OFFSET) {
         return Err(Errno::EFBIG);
     }
-    let count = backend.write(handle.node, request.offset, &mut data)?;
+    let count =
+        backend.write(Caller { uid: handle.uid }, handle.node, Position::At(request.offset), &mut data)?;
     session.count_written(count);
     Ok(Rwrite { count })
 }

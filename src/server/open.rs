@@ -36,7 +36,10 @@ pub(super) fn lopen(session: &mut Session, exports: &Exports<'_>, request: Tlope
     }
     let attributes = backend.attributes(handle.node)?;
     session.fids.replace(request.fid, Handle { state: FidState::Open(access), ..handle })?;
-    Ok(Rlopen { qid: qid(handle.node, &attributes), iounit: session.msize().saturating_sub(IOHDRSZ) })
+    Ok(Rlopen {
+        qid: qid(backend.number(handle.node), &attributes),
+        iounit: session.msize().saturating_sub(IOHDRSZ),
+    })
 }
 
 /// Tlcreate.

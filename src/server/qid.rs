@@ -2,18 +2,18 @@
 
 //! How a file of a backend is named on the wire.
 
-use crate::fs::{Attributes, FileKind, Node};
+use crate::fs::{Attributes, FileKind};
 use crate::wire::{Qid, QidKind};
 
-/// The qid of `node`.
-pub(super) fn qid(node: Node, attributes: &Attributes) -> Qid {
-    Qid { kind: kind(attributes.kind), version: version(attributes), path: node.0 }
+/// The qid of the file that its backend numbers `number`.
+pub(super) fn qid(number: u64, attributes: &Attributes) -> Qid {
+    Qid { kind: kind(attributes.kind), version: version(attributes), path: number }
 }
 
 /// The qid of an entry of a directory. Its version is 0: to know it would take reading every inode of the
 /// directory.
-pub(super) fn entry_qid(node: Node, file_kind: FileKind) -> Qid {
-    Qid { kind: kind(file_kind), version: 0, path: node.0 }
+pub(super) fn entry_qid(number: u64, file_kind: FileKind) -> Qid {
+    Qid { kind: kind(file_kind), version: 0, path: number }
 }
 
 /// 9P2000.L names three kinds; Linux takes all others from `mode`.

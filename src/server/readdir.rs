@@ -39,13 +39,14 @@ pub(super) fn readdir(
     if handle.kind != FileKind::Directory {
         return Err(Errno::ENOTDIR);
     }
+    let backend = exports.get(handle.export)?;
     let mut left = request.count.min(session.data_limit(data)) as usize;
     let mut outcome = Ok(());
     let mut visit = |entry: &DirectoryEntry<'_>| {
         let leaves_export = entry.name == b".." && handle.node == handle.root;
-        let node = if leaves_export { handle.root } else { entry.node };
+        let number = if leaves_export { backend.number(handle.root) } else { entry.number };
         let dirent = Dirent {
-            qid: entry_qid(node, entry.kind),
+            qid: entry_qid(number, entry.kind),
             offset: entry.next,
             kind: entry.kind as u8,
             name: entry.name,
@@ -61,7 +62,7 @@ pub(super) fn readdir(
             }
         }
     };
-    exports.get(handle.export)?.read_directory(handle.node, request.offset, &mut visit)?;
+    backend.read_directory(handle.node, request.offset, &mut visit)?;
     match outcome {
         Err(Errno::EINVAL) if data.written() > 0 => {}
         other => other?,

@@ -8,7 +8,10 @@ use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-use crate::fs::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node, Timestamp};
+use crate::fs::{
+    Attributes, Caller, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node, Position,
+    Timestamp,
+};
 use crate::mem::{Full, Sink, Source};
 
 pub struct Inode {
@@ -159,7 +162,8 @@ impl FileSystem for Tree {
             return Err(Errno::EINVAL);
         }
         for (position, (name, node)) in names.enumerate().skip(usize::try_from(offset).unwrap()) {
-            let entry = DirectoryEntry { node, kind: self.at(node)?.kind, next: position as u64 + 1, name };
+            let entry =
+                DirectoryEntry { number: node.0, kind: self.at(node)?.kind, next: position as u64 + 1, name };
             if visit(&entry).is_break() {
                 break;
             }
@@ -204,8 +208,18 @@ impl FileSystem for Tree {
         if self.at(node)?.writable { Ok(()) } else { Err(Errno::EROFS) }
     }
 
-    fn write(&mut self, node: Node, offset: u64, source: &mut dyn Source) -> Result<u32, Errno> {
+    fn write(
+        &mut self,
+        _caller: Caller,
+        node: Node,
+        position: Position,
+        source: &mut dyn Source,
+    ) -> Result<u32, Errno> {
         self.check_writable(node)?;
+        let offset = match position {
+            Position::At(offset) => offset,
+            Position::End => self.at(node)?.content.len() as u64,
+        };
         let mut bytes = std::vec![0; source.remaining()];
         source.take(&mut bytes).map_err(|_| Errno::EIO)?;
         let start = usize::try_from(offset).unwrap();

@@ -41,7 +41,7 @@ pub(super) fn walk<'b>(
             Ok((node, attributes)) => {
                 to = Handle { node, kind: attributes.kind, ..to };
                 // There are no more names than `qids` has room for.
-                let _ = qids.push(qid(node, &attributes));
+                let _ = qids.push(qid(backend.number(node), &attributes));
             }
             Err(errno) => {
                 failed = Some(errno);
