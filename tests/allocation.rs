@@ -102,7 +102,7 @@ impl FileSystem for Small {
         for ((name, node, kind), next) in
             ENTRIES.into_iter().zip(1..).skip(usize::try_from(offset).unwrap_or(usize::MAX))
         {
-            if visit(&DirectoryEntry { node, kind, next, name }).is_break() {
+            if visit(&DirectoryEntry { number: node.0, kind, next, name }).is_break() {
                 break;
             }
         }

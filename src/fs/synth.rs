@@ -413,9 +413,15 @@ mod tests {
         let mut plane = Recorder::default();
         let mut tree = ControlTree(&mut plane);
         let ctl = walk(&tree, "clients/3/ctl").unwrap();
-        assert_eq!(tree.write(ctl, 77, &mut &b"detach\n"[..]), Ok(7));
-        assert_eq!(tree.write(ctl, 0, &mut &b"destroy\n"[..]), Err(Errno::EINVAL));
-        assert_eq!(tree.write(ctl, 0, &mut &[b' '; MAX_COMMAND + 1][..]), Err(Errno::EMSGSIZE));
+        assert_eq!(tree.write(Caller::ROOT, ctl, Position::At(77), &mut &b"detach\n"[..]), Ok(7));
+        assert_eq!(
+            tree.write(Caller::ROOT, ctl, Position::At(0), &mut &b"destroy\n"[..]),
+            Err(Errno::EINVAL)
+        );
+        assert_eq!(
+            tree.write(Caller::ROOT, ctl, Position::At(0), &mut &[b' '; MAX_COMMAND + 1][..]),
+            Err(Errno::EMSGSIZE)
+        );
         assert_eq!(plane.1, [(3, Command::Detach)]);
     }
 
@@ -429,7 +435,7 @@ mod tests {
         assert_eq!(tree.attributes(Node(u64::MAX)).unwrap_err(), Errno::ENOENT);
         let stats = walk(&tree, "stats").unwrap();
         assert_eq!(tree.check_writable(stats), Err(Errno::EACCES));
-        assert_eq!(tree.write(stats, 0, &mut &b"detach"[..]), Err(Errno::EACCES));
+        assert_eq!(tree.write(Caller::ROOT, stats, Position::At(0), &mut &b"detach"[..]), Err(Errno::EACCES));
         assert_eq!(tree.read(tree.root(), 0, 1, &mut Vec::new()), Err(Errno::EISDIR));
     }
 }
