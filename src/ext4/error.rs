@@ -237,6 +237,11 @@ pub enum Damage {
         /// What is wrong.
         fault: SymlinkFault,
     },
+    /// The list of orphans goes in a circle.
+    OrphanList {
+        /// An inode of the circle.
+        inode: u32,
+    },
 }
 
 impl fmt::Display for Damage {
@@ -258,6 +263,7 @@ impl fmt::Display for Damage {
             }
             Self::Inline { inode, fault } => write!(f, "inline data of inode {inode}: {fault}"),
             Self::Symlink { inode, fault } => write!(f, "symbolic link {inode}: {fault}"),
+            Self::OrphanList { inode } => write!(f, "the list of orphans goes in a circle at inode {inode}"),
         }
     }
 }

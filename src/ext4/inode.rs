@@ -14,7 +14,7 @@ use super::features::{Incompat, RoCompat};
 use super::field::{le16, le32, split32, split64};
 use super::timestamp;
 use super::{Superblock, Volume};
-use crate::fs::{Attributes, FileKind, Timestamp};
+use crate::fs::{Attributes, Errno, FileKind, Timestamp};
 use crate::mem::region::Region;
 
 /// The root directory.
@@ -35,6 +35,10 @@ bitflags! {
         const ENCRYPT = 0x800;
         /// The directory has a hash tree.
         const INDEX = 0x1000;
+        /// Nothing of the file may change.
+        const IMMUTABLE = 0x10;
+        /// The file may only be appended to.
+        const APPEND = 0x20;
         /// `i_blocks` counts file system blocks.
         const HUGE_FILE = 0x4_0000;
         /// The content is mapped by extents.
@@ -115,6 +119,8 @@ pub enum InodeFault {
     Flag(&'static str),
     /// It should be a directory.
     NotDirectory,
+    /// The directories above it do not lead to the root.
+    Unreachable,
 }
 
 impl fmt::Display for InodeFault {
@@ -132,20 +138,44 @@ impl fmt::Display for InodeFault {
             Self::Size(size) => write!(f, "i_size {size} is more than it can map"),
             Self::Flag(name) => write!(f, "it uses {name}, which the volume does not have"),
             Self::NotDirectory => f.write_str("it is no directory"),
+            Self::Unreachable => f.write_str("the directories above it do not lead to the root"),
         }
     }
 }
 
+impl InodeFlags {
+    /// Either keeps a file's names and attributes as they are.
+    pub(super) const UNCHANGEABLE: Self = Self::IMMUTABLE.union(Self::APPEND);
+}
+
 impl<R: Region> Volume<R> {
-    /// The inode `number`: the root, or any that is not reserved, and in use.
+    /// The inode `number`: the root, or any that is not reserved, and has a name or is open.
     pub(super) fn inode(&self, number: u32) -> Result<Inode<'_>, Error> {
+        let inode = self.orphan(number)?;
+        if inode.links == 0 && !self.attended.is_open(number) {
+            return Err(Damage::Inode { inode: number, fault: InodeFault::NotInUse }.into());
+        }
+        Ok(inode)
+    }
+
+    /// The inode `number` whether it has a name or not: the root, or any that is not reserved.
+    pub(super) fn orphan(&self, number: u32) -> Result<Inode<'_>, Error> {
         if number != ROOT && number < self.superblock.s_first_ino {
             return Err(Damage::Inode { inode: number, fault: InodeFault::Reserved }.into());
         }
         self.any_inode(number)
     }
 
-    /// The inode `number`, reserved ones too.
+    /// That attributes of inode `number` may change.
+    ///
+    /// # Errors
+    /// EPERM.
+    pub(super) fn check_changeable(&self, number: u32) -> Result<(), Error> {
+        let unchangeable = self.inode(number)?.flags.intersects(InodeFlags::UNCHANGEABLE);
+        if unchangeable { Err(Errno::EPERM.into()) } else { Ok(()) }
+    }
+
+    /// The inode `number`, reserved ones and those without names too.
     pub(super) fn any_inode(&self, number: u32) -> Result<Inode<'_>, Error> {
         let fail = |fault| Error::Corrupt(Damage::Inode { inode: number, fault });
         let superblock = &self.superblock;
@@ -194,9 +224,6 @@ impl<'v> Inode<'v> {
         let checksum_seed = checksum_seed(superblock.checksum_seed(), number, generation);
         if superblock.has_metadata_csum() {
             check_checksum(checksum_seed, raw, fields)?;
-        }
-        if links == 0 {
-            return Err(InodeFault::NotInUse);
         }
         let kind = FileKind::from_mode(u32::from(mode)).ok_or(InodeFault::Mode(mode))?;
         let flags = InodeFlags::from_bits_retain(le32(raw, 0x20));

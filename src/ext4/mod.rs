@@ -24,8 +24,10 @@
 //! | `checksum`, `field` | sums and numbers as the format has them                   |
 
 mod acl;
+mod attended;
 mod blockmap;
 mod checksum;
+mod create;
 mod dir;
 mod dirent;
 mod ea_inode;
@@ -33,6 +35,7 @@ mod error;
 mod extent;
 mod features;
 mod field;
+mod file_system;
 mod group;
 mod hash;
 mod htree;
@@ -42,6 +45,10 @@ mod inode_edit;
 mod journal;
 mod mapping;
 mod namespace;
+mod orphan;
+mod remove;
+mod rename;
+mod set_attributes;
 mod status;
 mod superblock;
 mod symlink;
@@ -86,6 +93,8 @@ pub struct Volume<R: Region> {
     overhead: u64,
     /// What is being changed; `None` on a volume that is only read.
     log: Option<transaction::Log>,
+    /// What is open, and orphans.
+    attended: attended::Attended,
     clock: Clock,
 }
 
@@ -106,6 +115,7 @@ impl<R: Region> Volume<R> {
             totals: group::Totals::default(),
             overhead: 0,
             log: None,
+            attended: attended::Attended::new(),
             clock: || Timestamp { seconds: 0, nanoseconds: 0 },
         };
         volume.totals = volume.check_groups()?;
@@ -200,92 +210,11 @@ impl<R: Region> Volume<R> {
         start > u64::from(self.superblock.s_first_data_block)
             && start.checked_add(length).is_some_and(|end| end <= self.superblock.s_blocks_count)
     }
-
-    /// The inode of a node that was handed out: of a file, not of an attribute value.
-    fn file(&self, node: Node) -> Result<Inode<'_>, Error> {
-        let number = u32::try_from(node.0).map_err(|_| Errno::ENOENT)?;
-        let inode = self.inode(number)?;
-        if inode.flags.contains(inode::InodeFlags::EA_INODE) {
-            return Err(Damage::Inode { inode: number, fault: InodeFault::AttributeValue }.into());
-        }
-        Ok(inode)
-    }
-
-    /// The directory of a node that was handed out.
-    fn directory(&self, node: Node) -> Result<Directory<'_, R>, Error> {
-        Directory::new(self, self.file(node)?)
-    }
 }
 
 impl<R: Region> fmt::Debug for Volume<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Volume").field("superblock", &self.superblock).finish_non_exhaustive()
-    }
-}
-
-impl<R: Region> FileSystem for Volume<R> {
-    fn root(&self) -> Node {
-        Node(u64::from(inode::ROOT))
-    }
-
-    fn lookup(&self, directory: Node, name: &[u8]) -> Result<Node, Errno> {
-        self.directory(directory)
-            .and_then(|directory| {
-                let node = Node(u64::from(directory.lookup(name)?));
-                self.file(node).map(|_| node)
-            })
-            .map_err(|error| error.answer(directory.0))
-    }
-
-    fn parent(&self, directory: Node) -> Result<Node, Errno> {
-        self.directory(directory)
-            .and_then(|directory| directory.parent())
-            .map(|number| Node(u64::from(number)))
-            .map_err(|error| error.answer(directory.0))
-    }
-
-    fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
-        let inode = self.file(node).map_err(|error| error.answer(node.0))?;
-        Ok(inode.attributes(self.superblock.block_size))
-    }
-
-    fn read(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
-        self.file(node)
-            .and_then(|inode| match inode.kind {
-                FileKind::Regular => self.read_content(&inode, offset, count, sink),
-                FileKind::Directory => Err(Errno::EISDIR.into()),
-                _ => Err(Errno::EINVAL.into()),
-            })
-            .map_err(|error| error.answer(node.0))
-    }
-
-    fn read_directory(
-        &self,
-        directory: Node,
-        offset: u64,
-        visit: &mut dyn FnMut(&DirectoryEntry<'_>) -> ControlFlow<()>,
-    ) -> Result<(), Errno> {
-        self.directory(directory)
-            .and_then(|directory| directory.read(offset, visit))
-            .map_err(|error| error.answer(directory.0))
-    }
-
-    fn read_link(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
-        self.file(node).and_then(|inode| self.read_target(&inode, sink)).map_err(|error| error.answer(node.0))
-    }
-
-    fn list_attributes(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
-        self.file(node).and_then(|inode| self.list_names(&inode, sink)).map_err(|error| error.answer(node.0))
-    }
-
-    fn read_attribute(&self, node: Node, name: &[u8], sink: &mut dyn Sink) -> Result<(), Errno> {
-        self.file(node)
-            .and_then(|inode| self.read_value(&inode, name, sink))
-            .map_err(|error| error.answer(node.0))
-    }
-
-    fn status(&self) -> Result<FileSystemStatus, Errno> {
-        Ok(self.volume_status())
     }
 }
 

@@ -238,6 +238,11 @@ impl Superblock {
         self.incompat.contains(Incompat::FILETYPE)
     }
 
+    /// Whether a directory may have more directories than its link count can say.
+    pub(super) fn has_dir_nlink(&self) -> bool {
+        self.ro_compat.contains(RoCompat::DIR_NLINK)
+    }
+
     /// The seed of every CRC-32C but the superblock's own.
     pub(super) fn checksum_seed(&self) -> u32 {
         self.checksum_seed

@@ -50,7 +50,7 @@ impl<R: Region> Volume<R> {
         let length = usize::try_from(inode.size).unwrap_or(usize::MAX);
         let pieces: [&[u8]; 2] = if inode.flags.contains(InodeFlags::INLINE_DATA) {
             self.inline_content(inode)?
-        } else if let Some(target) = fast_target(inode, length) {
+        } else if let Some(target) = fast_target(inode) {
             [target, &[]]
         } else {
             let block = self.file_block(inode, 0)?.ok_or(fail(SymlinkFault::Hole))?;
@@ -68,7 +68,8 @@ impl<R: Region> Volume<R> {
 }
 
 /// The target, where it is short enough to lie in `i_block`.
-fn fast_target<'v>(inode: &Inode<'v>, length: usize) -> Option<&'v [u8]> {
+pub(super) fn fast_target<'v>(inode: &Inode<'v>) -> Option<&'v [u8]> {
+    let length = usize::try_from(inode.size).unwrap_or(usize::MAX);
     let in_inode = length < inode.i_block.len() && !inode.flags.contains(InodeFlags::EXTENTS);
     inode.i_block.get(..length).filter(|_| in_inode)
 }
