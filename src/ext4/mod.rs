@@ -11,6 +11,7 @@
 //! |--------------|-----------------------------------------------------------------|
 //! | `superblock` | the volume's parameters; `features`: what can be honoured        |
 //! | `group`      | group descriptors                                                |
+//! | `alloc`      | taking and freeing blocks and inodes; `superblock_edit`: the counts of the whole |
 //! | `inode`      | inodes; `inode_edit`: changing them; `timestamp`: their times    |
 //! | `transaction` | changing blocks, all or nothing                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
@@ -25,6 +26,7 @@
 
 mod acl;
 mod attended;
+mod alloc;
 mod blockmap;
 mod checksum;
 mod create;
@@ -51,6 +53,7 @@ mod rename;
 mod set_attributes;
 mod status;
 mod superblock;
+mod superblock_edit;
 mod symlink;
 #[cfg(test)]
 mod testing;
@@ -90,6 +93,8 @@ pub struct Volume<R: Region> {
     region: R,
     superblock: Superblock,
     totals: group::Totals,
+    /// Where space was found last.
+    hints: alloc::Hints,
     overhead: u64,
     /// What is being changed; `None` on a volume that is only read.
     log: Option<transaction::Log>,
@@ -113,6 +118,7 @@ impl<R: Region> Volume<R> {
             region,
             superblock,
             totals: group::Totals::default(),
+            hints: alloc::Hints::default(),
             overhead: 0,
             log: None,
             attended: attended::Attended::new(),
