@@ -311,8 +311,7 @@ impl<R: Region> Volume<R> {
         for (first, blocks) in &plan.runs {
             let run_end = run_start.saturating_add(blocks.saturating_mul(block_size));
             let end = run_end.min(plan.end());
-            let start =
-                first.saturating_mul(block_size).saturating_add(offset.saturating_sub(run_start));
+            let start = first.saturating_mul(block_size).saturating_add(offset.saturating_sub(run_start));
             let place = self.place_mut(start, end.saturating_sub(offset))?;
             source.take(place).map_err(|_| Errno::EIO)?;
             offset = end;

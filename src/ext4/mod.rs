@@ -25,6 +25,7 @@
 //! | `checksum`, `field` | sums and numbers as the format has them                   |
 
 mod acl;
+mod alloc;
 mod blockmap;
 mod checksum;
 mod content;

@@ -6,12 +6,12 @@
 //! Each change goes down one path or two and touches the nodes of that path alone, whatever the size of the tree. All of it is
 //! part of the operation around it, which takes it back if it fails. Neighbours are joined within a leaf, as in Linux.
 
+use super::ExtentFault;
 use super::node::{
     ENTRY, Extent, MAX_DEPTH, ROOT_ROOM, first_block, index_entry, insert_entry, put_count, put_entry,
     put_header, remove_entry,
 };
 use super::path::{Path, Place, Tree};
-use super::ExtentFault;
 use crate::ext4::Volume;
 use crate::ext4::error::Error;
 use crate::ext4::features::RoCompat;
@@ -266,13 +266,7 @@ impl<R: Region> Volume<R> {
     }
 
     /// Moves what the root holds into a node of its own, below the root.
-    fn grow_root(
-        &mut self,
-        tree: Tree,
-        caller: Caller,
-        path: &Path,
-        extent: &Extent,
-    ) -> Result<(), Error> {
+    fn grow_root(&mut self, tree: Tree, caller: Caller, path: &Path, extent: &Extent) -> Result<(), Error> {
         let depth = u16::try_from(path.len().saturating_sub(1)).unwrap_or(MAX_DEPTH);
         if depth >= MAX_DEPTH {
             return Err(Errno::ENOSPC.into());

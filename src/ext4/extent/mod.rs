@@ -23,11 +23,11 @@ use super::Volume;
 use super::error::Error;
 use super::inode::Inode;
 use super::mapping::{Run, Visit};
+use crate::mem::region::Region;
 pub(super) use insert::Mapped;
 use node::{Extent, Node, first_block};
 pub(super) use path::Tree;
 pub(super) use remove::Budget;
-use crate::mem::region::Region;
 
 /// The logical blocks that a file can have.
 const ROOT_BOUNDS: Range<u64> = 0..1 << 32;

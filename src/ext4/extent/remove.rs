@@ -3,7 +3,9 @@
 //! Taking extents out of a tree, from its end: in steps of bounded size, each of which leaves the tree valid.
 
 use super::ROOT_BOUNDS;
-use super::node::{ENTRY, Extent, ROOT_ROOM, child_block, put_count, put_entries, put_entry, put_header, remove_entry};
+use super::node::{
+    ENTRY, Extent, ROOT_ROOM, child_block, put_count, put_entries, put_entry, put_header, remove_entry,
+};
 use super::path::{Path, Place, Tree};
 use crate::ext4::Volume;
 use crate::ext4::alloc::Freed;

@@ -77,10 +77,7 @@ fn each_damage_of_a_root_is_named() {
         (&[header(1, 4, 0), extent(0, 2, BLOCKS - 1)], physical(BLOCKS - 1, 2)),
         (&[header(1, 4, 0), extent(0, 1, 0xffff_ffff_ffff)], physical(0xffff_ffff_ffff, 1)),
         (&[header(1, 4, 0), extent(0, MAX_WRITTEN, 2)], physical(2, MAX_WRITTEN)),
-        (
-            &[header(1, 4, 0), extent(0, MAX_WRITTEN + 2, BLOCKS - 1)],
-            physical(BLOCKS - 1, MAX_WRITTEN + 2),
-        ),
+        (&[header(1, 4, 0), extent(0, MAX_WRITTEN + 2, BLOCKS - 1)], physical(BLOCKS - 1, MAX_WRITTEN + 2)),
         (&[header(2, 4, 0), extent(0, 3, 500), extent(2, 1, 600)], order(2, 3)),
         (&[header(2, 4, 0), extent(9, 1, 500), extent(2, 1, 600)], order(2, 10)),
         (&[header(1, 4, 0), extent(u32::MAX, 2, 500)], order(u32::MAX, 0)),
@@ -131,8 +128,7 @@ fn each_damage_below_the_root_is_named() {
 #[test]
 fn a_changed_byte_of_a_node_is_noticed_by_its_checksum() {
     let content: Vec<u8> = (0..40u8).flat_map(|index| [[index % 2; 1024], [0; 1024]].concat()).collect();
-    let image =
-        Image::new("1M", &["-b", "1024"], |root| std::fs::write(root.join("file"), content).unwrap());
+    let image = Image::new("1M", &["-b", "1024"], |root| std::fs::write(root.join("file"), content).unwrap());
     let number = image.inode("/file");
     let volume = image.mount();
     let block = child_block(&volume.inode(number).unwrap().i_block[12..24].try_into().unwrap());
