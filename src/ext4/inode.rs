@@ -177,6 +177,15 @@ impl<R: Region> Volume<R> {
 
     /// The inode `number`, reserved ones and those without names too.
     pub(super) fn any_inode(&self, number: u32) -> Result<Inode<'_>, Error> {
+        let inode = self.allocated_inode(number)?;
+        if inode.links == 0 {
+            return Err(Damage::Inode { inode: number, fault: InodeFault::NotInUse }.into());
+        }
+        Ok(inode)
+    }
+
+    /// The inode `number`, also one that has no name left but is not free yet.
+    pub(super) fn allocated_inode(&self, number: u32) -> Result<Inode<'_>, Error> {
         let fail = |fault| Error::Corrupt(Damage::Inode { inode: number, fault });
         let superblock = &self.superblock;
         let (block, range) = self.inode_place(number)?;
