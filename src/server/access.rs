@@ -10,7 +10,7 @@
 //! do not count. For the same reason it does not judge which group a file is given, at its creation or by its owner: group
 //! ownership is what the client says it is.
 
-use crate::fs::{AttributeChanges, Errno, FileKind, FileSystem, NewKind, Node};
+use crate::fs::{AttributeChanges, Caller, Errno, FileKind, FileSystem, NewKind, Node};
 use crate::wire::NONUNAME;
 
 /// The user that an attach without a number stands for: `nobody`.
@@ -111,12 +111,24 @@ pub struct Subject<'a> {
     pub backend: &'a dyn FileSystem,
     /// Its policy.
     pub policy: Policy,
-    /// Whom the user acts as: [`Policy::user`].
-    pub uid: u32,
+    /// The user that attached.
+    pub n_uname: u32,
 }
 
 #[expect(clippy::missing_errors_doc, reason = "the type says it, once for all")]
 impl Subject<'_> {
+    /// On whose behalf the backend changes something.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        Caller { uid: self.policy.user(self.n_uname) }
+    }
+
+    /// The group of what the user makes and asks to belong to `gid`.
+    #[must_use]
+    pub fn group(&self, gid: u32) -> u32 {
+        self.policy.group(self.n_uname, gid)
+    }
+
     /// Open the file `node` with these permissions. With [`Permissions::WRITE`] it counts as a change.
     pub fn may_open(&self, node: Node, wanted: Permissions) -> Result<(), Errno> {
         let _ = (node, wanted);

@@ -92,7 +92,7 @@ impl<'a> Exports<'a> {
     /// As [`get`](Self::get).
     pub fn subject(&self, handle: &Handle) -> Result<Subject<'_>, Errno> {
         let backend = self.get(handle.export)?;
-        Ok(Subject { backend, policy: self.policy(handle.export), uid: handle.uid })
+        Ok(Subject { backend, policy: self.policy(handle.export), n_uname: handle.uid })
     }
 
     /// The locks on the files of all exports.
@@ -107,15 +107,15 @@ impl<'a> Exports<'a> {
     /// # Errors
     /// ENOENT for a name that is none of these, a path that no export leads to, and a path to nothing; ENOTDIR for a path
     /// to something that is no directory; EINVAL for `.` and `..` and ENAMETOOLONG for names no file can have ([`SafeName`]).
-    pub fn resolve(&self, aname: &[u8]) -> Result<(ExportId, Node, Policy), Errno> {
+    pub fn resolve(&self, aname: &[u8]) -> Result<(ExportId, Node), Errno> {
         if aname == b"ctl" {
             let control = self.control.as_deref().ok_or(Errno::ENOENT)?;
-            return Ok((ExportId::CONTROL, control.root(), Policy::default()));
+            return Ok((ExportId::CONTROL, control.root()));
         }
         if !aname.is_empty() && aname.first() != Some(&b'/') {
             return Err(Errno::ENOENT);
         }
-        let (number, export) = self.list.select(aname).ok_or(Errno::ENOENT)?;
+        let (number, _) = self.list.select(aname).ok_or(Errno::ENOENT)?;
         let mut node = self.volume.root();
         for component in aname.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
             node = self.volume.lookup(node, SafeName::new(component)?.bytes())?;
@@ -123,6 +123,6 @@ impl<'a> Exports<'a> {
         if self.volume.attributes(node)?.kind != FileKind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        Ok((ExportId(number), node, export.policy))
+        Ok((ExportId(number), node))
     }
 }
