@@ -3,7 +3,7 @@
 //! What a session can attach to, and how a name selects it.
 
 use super::access::{Policy, Subject};
-use super::export_options::ExportList;
+use super::export_options::{ExportList, components};
 use super::fid::Handle;
 use super::lock_table::LockTable;
 use super::name::SafeName;
@@ -105,9 +105,10 @@ impl<'a> Exports<'a> {
     /// with the longest path that leads to it.
     ///
     /// # Errors
+    /// EACCES if the export checks its users, and `n_uname` may not search the way from the export to the directory;
     /// ENOENT for a name that is none of these, a path that no export leads to, and a path to nothing; ENOTDIR for a path
     /// to something that is no directory; EINVAL for `.` and `..` and ENAMETOOLONG for names no file can have ([`SafeName`]).
-    pub fn resolve(&self, aname: &[u8]) -> Result<(ExportId, Node), Errno> {
+    pub fn resolve(&self, aname: &[u8], n_uname: u32) -> Result<(ExportId, Node), Errno> {
         if aname == b"ctl" {
             let control = self.control.as_deref().ok_or(Errno::ENOENT)?;
             return Ok((ExportId::CONTROL, control.root()));
@@ -115,9 +116,15 @@ impl<'a> Exports<'a> {
         if !aname.is_empty() && aname.first() != Some(&b'/') {
             return Err(Errno::ENOENT);
         }
-        let (number, _) = self.list.select(aname).ok_or(Errno::ENOENT)?;
+        let (number, export) = self.list.select(aname).ok_or(Errno::ENOENT)?;
+        // The operator opened the way to the export; below it the user has to be let through.
+        let exported = components(export.path().as_bytes()).count();
+        let subject = Subject { backend: &*self.volume, policy: export.policy, n_uname };
         let mut node = self.volume.root();
-        for component in aname.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
+        for (depth, component) in components(aname).enumerate() {
+            if depth >= exported {
+                subject.may_search(node)?;
+            }
             node = self.volume.lookup(node, SafeName::new(component)?.bytes())?;
         }
         if self.volume.attributes(node)?.kind != FileKind::Directory {
