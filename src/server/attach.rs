@@ -30,7 +30,7 @@ pub(super) fn attach(
         return Err(Errno::EBADF);
     }
     session.fids.check_insert(request.fid)?;
-    let (export, node) = exports.resolve(request.aname)?;
+    let (export, node) = exports.resolve(request.aname, request.n_uname)?;
     let backend = exports.get(export)?;
     let attributes = backend.attributes(node)?;
     let handle = Handle {
