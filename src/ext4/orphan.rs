@@ -35,7 +35,8 @@ pub(super) struct Removed {
 impl<R: Region> Volume<R> {
     /// The first orphan; 0 for none.
     pub(super) fn first_orphan(&self) -> Result<u32, Error> {
-        Ok(le32(self.raw_superblock()?, S_LAST_ORPHAN))
+        let (number, start) = self.superblock_place();
+        Ok(le32(self.block(number)?.get(start..).unwrap_or_default(), S_LAST_ORPHAN))
     }
 
     /// Puts inode `number` at the head of the list. Part of an operation; [`note_added`](Self::note_added) follows it.
