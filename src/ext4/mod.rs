@@ -14,7 +14,7 @@
 //! | `inode`      | inodes; `inode_edit`: changing them; `timestamp`: their times    |
 //! | `transaction` | changing blocks, all or nothing                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
-//! | `dir`        | directories; `dirent`: their records; `htree`, `hash`: their index |
+//! | `dir`        | directories: reading and changing them; `dirent`: their records; `htree`, `hash`: their index |
 //! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `inline`     | content in the inode                                             |
 //! | `symlink`    | targets of symbolic links                                        |

@@ -64,6 +64,8 @@ pub(super) struct Superblock {
     pub s_journal_inum: u32,
     /// The seed of the directories' hash.
     pub s_hash_seed: [u32; 4],
+    /// The hash function of a directory that gets an index.
+    pub s_def_hash_version: u8,
     /// Bit 0: directory hashes take characters as signed; bit 1: as unsigned.
     pub s_flags: u32,
     checksum_seed: u32,
@@ -205,6 +207,7 @@ impl Superblock {
             s_uuid,
             s_journal_inum: le32(raw, 0xe0),
             s_hash_seed: [le32(raw, 0xec), le32(raw, 0xf0), le32(raw, 0xf4), le32(raw, 0xf8)],
+            s_def_hash_version: le8(raw, 0xfc),
             s_flags: le32(raw, 0x160),
             checksum_seed,
             compat,
