@@ -147,6 +147,15 @@ impl<R: Region> Volume<R> {
 
     /// The inode `number`, reserved ones too.
     pub(super) fn any_inode(&self, number: u32) -> Result<Inode<'_>, Error> {
+        let inode = self.allocated_inode(number)?;
+        if inode.links == 0 {
+            return Err(Damage::Inode { inode: number, fault: InodeFault::NotInUse }.into());
+        }
+        Ok(inode)
+    }
+
+    /// The inode `number`, also one that has no name left but is not free yet.
+    pub(super) fn allocated_inode(&self, number: u32) -> Result<Inode<'_>, Error> {
         let fail = |fault| Error::Corrupt(Damage::Inode { inode: number, fault });
         let superblock = &self.superblock;
         let (block, range) = self.inode_place(number)?;
@@ -194,9 +203,6 @@ impl<'v> Inode<'v> {
         let checksum_seed = checksum_seed(superblock.checksum_seed(), number, generation);
         if superblock.has_metadata_csum() {
             check_checksum(checksum_seed, raw, fields)?;
-        }
-        if links == 0 {
-            return Err(InodeFault::NotInUse);
         }
         let kind = FileKind::from_mode(u32::from(mode)).ok_or(InodeFault::Mode(mode))?;
         let flags = InodeFlags::from_bits_retain(le32(raw, 0x20));

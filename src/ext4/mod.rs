@@ -15,6 +15,7 @@
 //! | `inode`      | inodes; `inode_edit`: changing them; `timestamp`: their times    |
 //! | `transaction` | changing blocks, all or nothing                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
+//! | `content`    | writing files; `truncate`: their size, freeing what is behind their end |
 //! | `dir`        | directories: reading and changing them; `dirent`: their records; `htree`, `hash`: their index |
 //! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `inline`     | content in the inode                                             |
@@ -28,6 +29,7 @@ mod acl;
 mod alloc;
 mod blockmap;
 mod checksum;
+mod content;
 mod dir;
 mod dirent;
 mod ea_inode;
@@ -52,6 +54,7 @@ mod symlink;
 mod testing;
 mod timestamp;
 mod transaction;
+mod truncate;
 mod xattr;
 
 use core::fmt;
