@@ -13,9 +13,9 @@ use super::field::{le8, le16, le32};
 use crate::fs::FileKind;
 
 /// Bytes of a record in front of its name.
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 /// The shortest record: a header and a name of one to four bytes.
-const SHORTEST: usize = 12;
+pub(super) const SHORTEST: usize = 12;
 
 /// What the checks of a record need to know of the volume.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +53,11 @@ impl<'v> Records<'v> {
     /// The records that fill `area`.
     pub(super) fn new(area: &'v [u8], rules: Rules) -> Self {
         Self { area, start: 0, rules }
+    }
+
+    /// The same records from the one on that starts at `start`.
+    pub(super) fn starting_at(self, start: usize) -> Self {
+        Self { start, ..self }
     }
 
     fn check(&self, rest: &'v [u8]) -> Result<Record<'v>, RecordFault> {
@@ -93,6 +98,13 @@ impl<'v> Records<'v> {
     }
 }
 
+impl Record<'_> {
+    /// Bytes of the record that it needs: none if it is unused.
+    pub(super) fn taken(&self) -> usize {
+        if self.inode == 0 { 0 } else { needed(self.name.len()) }
+    }
+}
+
 impl<'v> Iterator for Records<'v> {
     /// A record, or the offset of one in the area and what is wrong with it.
     type Item = Result<Record<'v>, (usize, RecordFault)>;
@@ -122,6 +134,24 @@ fn kind_from_file_type(file_type: u8) -> Option<FileKind> {
         7 => FileKind::Symlink,
         _ => return None,
     })
+}
+
+/// The `file_type` that names `kind`.
+pub(super) const fn file_type(kind: FileKind) -> u8 {
+    match kind {
+        FileKind::Regular => 1,
+        FileKind::Directory => 2,
+        FileKind::CharacterDevice => 3,
+        FileKind::BlockDevice => 4,
+        FileKind::Fifo => 5,
+        FileKind::Socket => 6,
+        FileKind::Symlink => 7,
+    }
+}
+
+/// Bytes that a record with a name of `name_len` bytes takes, at least.
+pub(super) const fn needed(name_len: usize) -> usize {
+    HEADER.saturating_add(name_len).saturating_add(3) & !3
 }
 
 /// What is wrong with a record.
@@ -234,11 +264,15 @@ mod tests {
         let kinds = |rules| {
             (0..=8).map(move |file_type| {
                 let area = record(12, 12, b"a", file_type);
-                Records::new(&area, rules).next().unwrap().unwrap().kind.map(|kind| kind as u8)
+                Records::new(&area, rules).next().unwrap().unwrap().kind.map(|kind| kind as u32)
             })
         };
         let expected = [None, Some(8), Some(4), Some(2), Some(6), Some(1), Some(12), Some(10), None];
         assert!(kinds(RULES).eq(expected));
+        for kind in expected.into_iter().flatten() {
+            let kind = FileKind::from_mode(kind << 12).unwrap();
+            assert_eq!(kind_from_file_type(file_type(kind)), Some(kind));
+        }
         assert!(kinds(Rules { file_type: false, ..RULES }).all(|kind| kind.is_none()));
     }
 

@@ -2,8 +2,13 @@
 
 //! The hash of a name, by which an indexed directory is ordered.
 //!
+//! The major hash is what an index knows; the minor one tells names apart that have the same major hash, where a
+//! directory is read.
+//!
 //! Three functions, each in two variants: bytes of a name are taken as signed or as unsigned, as the `char` of
 //! the machine that made the volume was (`s_flags` tells which). The judge in the tests is `debugfs`.
+
+use super::checksum::crc32c;
 
 /// How a directory's index hashes names: `dx_root_info.hash_version`, with the signedness of `s_flags`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +43,15 @@ impl HashFunction {
             _ => None,
         }
     }
+
+    /// The `hash_version` that names the function.
+    pub(super) const fn version(self) -> u8 {
+        match self {
+            Self::Legacy => 0,
+            Self::HalfMd4 => 1,
+            Self::Tea => 2,
+        }
+    }
 }
 
 /// The state both block functions start from when the volume has no seed: MD4's.
@@ -47,33 +61,35 @@ const INITIAL_STATE: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5
 const END_MARK: u32 = 0xffff_fffe;
 
 impl NameHash {
-    /// The hash of `name`. Its lowest bit is always 0: in an index that bit marks a continued run of one hash.
+    /// The major hash of `name`. Its lowest bit is always 0: in an index that bit marks a continued run of one hash.
     pub(super) fn hash(&self, name: &[u8]) -> u32 {
-        let state = if self.seed == [0; 4] { INITIAL_STATE } else { self.seed };
-        let raw = match self.function {
-            HashFunction::Legacy => self.legacy(name),
+        self.hashes(name).0
+    }
+
+    /// The major and the minor hash of `name`. The minor one of the legacy function, which has none, is a sum of this reader's own.
+    pub(super) fn hashes(&self, name: &[u8]) -> (u32, u32) {
+        let mut state = if self.seed == [0; 4] { INITIAL_STATE } else { self.seed };
+        let mut rest = name;
+        let (raw, minor) = match self.function {
+            HashFunction::Legacy => (self.legacy(name), crc32c(u32::MAX, name)),
             HashFunction::HalfMd4 => {
-                let mut state = state;
-                let mut rest = name;
                 while !rest.is_empty() {
                     half_md4(&mut state, &self.words::<8>(rest));
                     rest = rest.get(32..).unwrap_or_default();
                 }
-                state[1]
+                (state[1], state[2])
             }
             HashFunction::Tea => {
-                let mut state = state;
-                let mut rest = name;
                 while !rest.is_empty() {
                     tea(&mut state, &self.words::<4>(rest));
                     rest = rest.get(16..).unwrap_or_default();
                 }
-                state[0]
+                (state[0], state[1])
             }
         };
         match raw & !1 {
-            END_MARK => END_MARK.wrapping_sub(2),
-            hash => hash,
+            END_MARK => (END_MARK.wrapping_sub(2), minor),
+            major => (major, minor),
         }
     }
 

@@ -16,7 +16,7 @@
 //! | `transaction` | changing blocks, all or nothing                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
 //! | `content`    | writing files; `truncate`: their size, freeing what is behind their end |
-//! | `dir`        | directories; `dirent`: their records; `htree`, `hash`: their index |
+//! | `dir`        | directories: reading and changing them; `dirent`: their records; `htree`, `hash`: their index |
 //! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `inline`     | content in the inode                                             |
 //! | `symlink`    | targets of symbolic links                                        |

@@ -64,6 +64,8 @@ pub(super) struct Superblock {
     pub s_journal_inum: u32,
     /// The seed of the directories' hash.
     pub s_hash_seed: [u32; 4],
+    /// The hash function of a directory that gets an index.
+    pub s_def_hash_version: u8,
     /// The user who may take reserved blocks like root.
     pub s_def_resuid: u32,
     /// With `flex_bg`: how many neighbouring groups have their bitmaps and tables together, a power of two. Else 1.
@@ -209,6 +211,7 @@ impl Superblock {
             s_uuid,
             s_journal_inum: le32(raw, 0xe0),
             s_hash_seed: [le32(raw, 0xec), le32(raw, 0xf0), le32(raw, 0xf4), le32(raw, 0xf8)],
+            s_def_hash_version: le8(raw, 0xfc),
             s_def_resuid: u32::from(le16(raw, 0x50)),
             groups_per_flex: if incompat.contains(Incompat::FLEX_BG) {
                 1u32.checked_shl(u32::from(le8(raw, 0x174))).unwrap_or(1)
