@@ -223,7 +223,7 @@ impl<R: Region> Volume<R> {
 
     /// Notes that the names in `directory` changed.
     pub(super) fn touch(&mut self, directory: u32, now: Timestamp) -> Result<(), Error> {
-        let modified = self.any_inode(directory)?.modified.max(now);
+        let modified = self.allocated_inode(directory)?.modified.max(now);
         self.edit_changed(directory, now, |inode| inode.set_modified(modified))
     }
 
@@ -234,7 +234,7 @@ impl<R: Region> Volume<R> {
         now: Timestamp,
         change: impl FnOnce(&mut super::inode_edit::InodeEditor<'_>),
     ) -> Result<(), Error> {
-        let changed = self.any_inode(number)?.changed.max(now);
+        let changed = self.allocated_inode(number)?.changed.max(now);
         self.edit_inode(number, |inode| {
             change(inode);
             inode.set_changed(changed);

@@ -163,7 +163,7 @@ impl<R: Region> Volume<R> {
         if number != ROOT && number < self.superblock.s_first_ino {
             return Err(Damage::Inode { inode: number, fault: InodeFault::Reserved }.into());
         }
-        self.any_inode(number)
+        self.allocated_inode(number)
     }
 
     /// That attributes of inode `number` may change.

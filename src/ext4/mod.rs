@@ -54,6 +54,7 @@ mod remove;
 mod rename;
 mod set_attributes;
 mod status;
+mod stub;
 mod superblock;
 mod superblock_edit;
 mod symlink;
@@ -145,6 +146,10 @@ impl<R: Region> Volume<R> {
         let mut volume = Self::mount(region)?;
         volume.clock = clock;
         volume.log = Some(transaction::Log::default());
+        let reclaimed = volume.reclaim_orphans()?;
+        if reclaimed > 0 {
+            log::info!("ext4: {reclaimed} files that had no name any more, or were being shortened, are freed");
+        }
         Ok(volume)
     }
 

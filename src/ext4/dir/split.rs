@@ -65,7 +65,7 @@ impl<R: Region> Volume<R> {
         for step in route.steps.iter().rev() {
             if step.count < step.limit {
                 return match full {
-                    Some(full) => self.split_node(layout, step, &full, caller),
+                    Some(full) => self.split_index_node(layout, step, &full, caller),
                     None => self.split_leaf(layout, step, route, caller),
                 };
             }
@@ -84,7 +84,7 @@ impl<R: Region> Volume<R> {
     }
 
     /// Moves the upper half of the node `full`, under entry `parent`, to a new one.
-    fn split_node(
+    fn split_index_node(
         &mut self,
         layout: &Layout,
         parent: &Step,
