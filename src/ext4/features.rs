@@ -25,6 +25,7 @@ bitflags! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(super) struct Compat: u32 {
         const HAS_JOURNAL = 0x4;
+        const EXT_ATTR = 0x8;
         const DIR_INDEX = 0x20;
         const SPARSE_SUPER2 = 0x200;
         const _ = !0;

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! POSIX access control lists: from the format on the volume to the one that `getxattr` gives.
+//! POSIX access control lists: from the format on the volume to the one that `getxattr` gives; `list` has the way back and what
+//! a list must be, `write` what setting and inheriting one does to a file.
 //!
 //! ext4 stores `ext4_acl_header` (a_version 1) and entries of four bytes (e_tag, e_perm), with four more (e_id)
 //! only where the tag names a user or a group. The value of `system.posix_acl_access` and `system.posix_acl_default`
 //! as a Linux client parses it has version 2 and e_id in every entry. The value may come in pieces of any length.
 
+mod list;
+mod write;
+
 use core::fmt;
 
 use super::field::{le16, le32};
+pub(super) use list::AccessList;
 
 /// `ext4_acl_header.a_version`.
 const DISK_VERSION: u32 = 1;
@@ -17,10 +22,22 @@ const REPLY_VERSION: u32 = 2;
 /// `e_id` where the tag does not name anybody: `ACL_UNDEFINED_ID`.
 const NOBODY: u32 = u32::MAX;
 
-/// `ACL_USER_OBJ`, `ACL_GROUP_OBJ`, `ACL_MASK`, `ACL_OTHER`: tags without an id.
-const SHORT_TAGS: [u16; 4] = [0x01, 0x04, 0x10, 0x20];
-/// `ACL_USER`, `ACL_GROUP`: tags with one.
-const LONG_TAGS: [u16; 2] = [0x02, 0x08];
+/// The owner: `ACL_USER_OBJ`.
+const OWNER: u16 = 0x01;
+/// Another user: `ACL_USER`.
+const USER: u16 = 0x02;
+/// The owning group: `ACL_GROUP_OBJ`.
+const OWNING_GROUP: u16 = 0x04;
+/// Another group: `ACL_GROUP`.
+const GROUP: u16 = 0x08;
+/// The most that anyone but the owner and others gets: `ACL_MASK`.
+const MASK: u16 = 0x10;
+/// Everybody else: `ACL_OTHER`.
+const OTHERS: u16 = 0x20;
+/// Tags without an id.
+const SHORT_TAGS: [u16; 4] = [OWNER, OWNING_GROUP, MASK, OTHERS];
+/// Tags with one.
+const LONG_TAGS: [u16; 2] = [USER, GROUP];
 
 /// A list on its way from one format to the other.
 #[derive(Debug, Default)]
@@ -98,6 +115,10 @@ pub enum AclFault {
     Tag(u16),
     /// The list ends within its header or an entry.
     Length,
+    /// The entries are not those of a list, in their order.
+    Entries,
+    /// It is longer than a block.
+    TooLong,
 }
 
 impl fmt::Display for AclFault {
@@ -106,6 +127,8 @@ impl fmt::Display for AclFault {
             Self::Version(version) => write!(f, "a_version is {version}, not 1"),
             Self::Tag(tag) => write!(f, "e_tag is {tag:#06x}"),
             Self::Length => f.write_str("it ends within an entry"),
+            Self::Entries => f.write_str("its entries make no list"),
+            Self::TooLong => f.write_str("it is longer than a block"),
         }
     }
 }
@@ -116,7 +139,7 @@ mod tests {
     use std::vec::Vec;
 
     /// user::rw-, user:1000:r--, group::r--, mask::r--, other::---, as ext4 stores it.
-    const STORED: [u8; 28] = [
+    pub(super) const STORED: [u8; 28] = [
         1, 0, 0, 0, // a_version
         0x01, 0, 6, 0, //
         0x02, 0, 4, 0, 0xe8, 3, 0, 0, //
@@ -125,7 +148,7 @@ mod tests {
         0x20, 0, 0, 0,
     ];
     /// The same as getxattr gives it.
-    const REPLY: [u8; 44] = [
+    pub(super) const REPLY: [u8; 44] = [
         2, 0, 0, 0, // a_version
         0x01, 0, 6, 0, 0xff, 0xff, 0xff, 0xff, //
         0x02, 0, 4, 0, 0xe8, 3, 0, 0, //

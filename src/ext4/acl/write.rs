@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Setting the access control list of a file, and giving a new file that of its directory, as Linux's `ext4_set_acl` and
+//! `ext4_init_acl` do.
+
+use super::list::restrict;
+use super::{AccessList, AclFault};
+use crate::ext4::Volume;
+use crate::ext4::error::{Damage, Error};
+use crate::ext4::namespace::{ACL_ACCESS, ACL_DEFAULT};
+use crate::ext4::xattr::{AttributeFault, Change, Value};
+use crate::fs::{AttributeExistence, Caller, Errno, FileKind};
+use crate::mem::region::Region;
+use crate::mem::{Full, Sink};
+
+/// Longer lists than fit a block are not inherited: they cannot be stored in one either.
+const LONGEST_LIST: usize = 4096;
+/// `S_ISGID`.
+const SET_GROUP_ID: u16 = 0o2000;
+
+/// A list in the format of a client.
+struct Collected {
+    bytes: [u8; LONGEST_LIST],
+    length: usize,
+}
+
+impl Collected {
+    fn value(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.length).unwrap_or_default()
+    }
+}
+
+impl Sink for Collected {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let end = self.length.checked_add(bytes.len()).ok_or(Full)?;
+        self.bytes.get_mut(self.length..end).ok_or(Full)?.copy_from_slice(bytes);
+        self.length = end;
+        Ok(())
+    }
+
+    fn put_zeros(&mut self, count: usize) -> Result<(), Full> {
+        let end = self.length.checked_add(count).ok_or(Full)?;
+        self.bytes.get_mut(self.length..end).ok_or(Full)?.fill(0);
+        self.length = end;
+        Ok(())
+    }
+}
+
+/// A list to be stored as the attribute `e_name_index`, or none.
+fn change<'a>(e_name_index: u8, list: Option<AccessList<'a>>) -> Change<'a> {
+    Change { e_name_index, e_name: b"", value: list.map(Value::List) }
+}
+
+impl<R: Region> Volume<R> {
+    /// Sets the access or default list of inode `number` to the one that a client sends as `value`; none, or one without
+    /// entries, removes it.
+    ///
+    /// The access list sets the permissions of the mode; one that says no more than those is not stored. The set-group-id bit
+    /// goes unless `caller` is root: the groups of others are not known.
+    ///
+    /// # Errors
+    /// EINVAL and EOPNOTSUPP for a value that is no list; EOPNOTSUPP for a symbolic link, EACCES for a default list of what is no
+    /// directory; ENOSPC; damage.
+    pub(in crate::ext4) fn write_list(
+        &mut self,
+        number: u32,
+        e_name_index: u8,
+        value: Option<&[u8]>,
+        caller: Caller,
+    ) -> Result<(), Error> {
+        let mut list = AccessList::from_value(value.unwrap_or_default())?;
+        let inode = self.any_inode(number)?;
+        let (kind, mode) = (inode.kind, inode.mode);
+        if kind == FileKind::Symlink {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        if e_name_index == ACL_DEFAULT && kind != FileKind::Directory {
+            return if list.is_some() { Err(Errno::EACCES.into()) } else { Ok(()) };
+        }
+        let mut new_mode = mode;
+        if e_name_index == ACL_ACCESS
+            && let Some(access) = list
+        {
+            let (applied, is_all) = access.applied_to(mode);
+            new_mode = if caller.is_root() { applied } else { applied & !SET_GROUP_ID };
+            if is_all {
+                list = None;
+            }
+        }
+        self.change_attribute(number, &change(e_name_index, list), AttributeExistence::Any, caller)?;
+        if new_mode != mode {
+            self.edit_inode(number, |inode| {
+                inode.set_mode(new_mode);
+                Ok(())
+            })?;
+            self.note_attribute_change(number)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the new inode `number`, made with `mode` (its `i_mode`, with the kind), what the default list of `directory` asks
+    /// for: an access list, and a directory the default list too. Returns the mode that is to be stored: without a default list
+    /// `mode` as it is. Part of an operation.
+    ///
+    /// # Errors
+    /// ENOSPC; damage.
+    pub(in crate::ext4) fn inherit_acl(
+        &mut self,
+        directory: u32,
+        number: u32,
+        mode: u16,
+        caller: Caller,
+    ) -> Result<u16, Error> {
+        let parent = self.any_inode(directory)?;
+        let has_default = self.has_attribute(&parent, ACL_DEFAULT, b"")?;
+        if !has_default || FileKind::from_mode(mode.into()) == Some(FileKind::Symlink) {
+            return Ok(mode);
+        }
+        self.inherit_default(directory, number, mode, caller)
+    }
+
+    /// The same for a `directory` that has a default list.
+    #[inline(never)]
+    fn inherit_default(
+        &mut self,
+        directory: u32,
+        number: u32,
+        mode: u16,
+        caller: Caller,
+    ) -> Result<u16, Error> {
+        let damage = |fault| {
+            let fault = AttributeFault::Acl(fault);
+            Error::from(Damage::Attributes { inode: directory, block: 0, fault })
+        };
+        let parent = self.any_inode(directory)?;
+        let mut inherited = Collected { bytes: [0; LONGEST_LIST], length: 0 };
+        match self.read_value(&parent, b"system.posix_acl_default", &mut inherited) {
+            // A list without entries.
+            Err(Error::Reply(Errno::ENODATA)) => return Ok(mode),
+            Err(Error::Reply(_)) => return Err(damage(AclFault::TooLong)),
+            other => other?,
+        }
+        let check = |value| AccessList::from_value(value).map_err(|_| damage(AclFault::Entries));
+        let default = check(inherited.value())?;
+        if FileKind::from_mode(mode.into()) == Some(FileKind::Directory) {
+            let change = change(ACL_DEFAULT, default);
+            self.change_attribute(number, &change, AttributeExistence::Any, caller)?;
+        }
+        let (_, entries) = inherited.value().split_first_chunk_mut::<4>().ok_or(damage(AclFault::Length))?;
+        let (mode, is_all) = restrict(entries.as_chunks_mut().0, mode);
+        if !is_all {
+            let change = change(ACL_ACCESS, check(inherited.value())?);
+            self.change_attribute(number, &change, AttributeExistence::Any, caller)?;
+        }
+        Ok(mode)
+    }
+}
