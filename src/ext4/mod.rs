@@ -11,6 +11,7 @@
 //! |--------------|-----------------------------------------------------------------|
 //! | `superblock` | the volume's parameters; `features`: what can be honoured        |
 //! | `group`      | group descriptors                                                |
+//! | `alloc`      | taking and freeing blocks and inodes; `superblock_edit`: the counts of the whole |
 //! | `inode`      | inodes; `inode_edit`: changing them; `timestamp`: their times    |
 //! | `transaction` | changing blocks, all or nothing                                 |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
@@ -47,6 +48,7 @@ mod mapping;
 mod namespace;
 mod status;
 mod superblock;
+mod superblock_edit;
 mod symlink;
 #[cfg(test)]
 mod testing;
@@ -87,6 +89,8 @@ pub struct Volume<R: Region> {
     region: R,
     superblock: Superblock,
     totals: group::Totals,
+    /// Where space was found last.
+    hints: alloc::Hints,
     overhead: u64,
     /// What is being changed; `None` on a volume that is only read.
     log: Option<transaction::Log>,
@@ -108,6 +112,7 @@ impl<R: Region> Volume<R> {
             region,
             superblock,
             totals: group::Totals::default(),
+            hints: alloc::Hints::default(),
             overhead: 0,
             log: None,
             clock: || Timestamp { seconds: 0, nanoseconds: 0 },

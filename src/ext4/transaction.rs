@@ -100,6 +100,9 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// EIO: the journal cannot be written any more.
     pub(super) fn commit_transaction(&mut self) -> Result<(), Error> {
+        if self.log.is_some() {
+            self.stage_superblock()?;
+        }
         let Some(log) = &mut self.log else { return Ok(()) };
         let size = u64::from(self.superblock.block_size);
         for (number, block) in core::mem::take(&mut log.staged) {
