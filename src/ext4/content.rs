@@ -9,6 +9,9 @@
 //!
 //! What is behind the end of a file in its last block is zeros, or becomes zeros when the file grows over it.
 
+#[cfg(test)]
+mod tests;
+
 use core::ops::Range;
 
 use super::Volume;
