@@ -305,6 +305,96 @@ fn a_fragmented_file_is_cut_in_steps_to_every_kind_of_size() {
 }
 
 #[test]
+fn extents_come_in_any_order_and_the_tree_stays_valid() {
+    for (options, seed) in KINDS.iter().zip(1..) {
+        let size: usize = options[1].parse().unwrap();
+        let count: u64 = if size == 4096 { 2000 } else { 1500 };
+        let (image, numbers) = volume(if size == 1024 { "8M" } else { "32M" }, options, 3);
+        image.debugfs(&format!("fallocate /2 0 {}", 2 * count - 1));
+        let mut volume = image.mount_writable();
+        let mut random = Numbers(seed);
+        let mut shuffled: Vec<u64> = (0..count).collect();
+        for index in 0..shuffled.len() {
+            let other = random.below(index + 1);
+            shuffled.swap(index, other);
+        }
+        let mut expected = std::vec![0; 2 * (count as usize - 1) * size + 8];
+        for (step, (down, any)) in (0..count).rev().zip(&shuffled).enumerate() {
+            for (number, index) in [(numbers[0], down), (numbers[1], *any), (numbers[2], *any)] {
+                let at = 2 * index * size as u64;
+                write(&mut volume, number, at, &index.to_le_bytes()).unwrap();
+                expected[at as usize..at as usize + 8].copy_from_slice(&index.to_le_bytes());
+            }
+            if step % 64 == 0 {
+                volume.flush_volume().unwrap();
+            }
+        }
+        for number in &numbers {
+            assert!(content(&volume, *number) == expected);
+        }
+        image.check(volume);
+        for file in 0..3 {
+            assert!(dumped(&image, &format!("/{file}")) == expected);
+        }
+        assert_eq!(extents(&image, "/0").0 as u64, count);
+        let mut volume = image.mount_writable();
+        for number in numbers {
+            resize(&mut volume, number, 0);
+        }
+        image.check(volume);
+    }
+}
+
+#[test]
+fn no_changed_byte_of_the_metadata_makes_a_change_panic() {
+    for options in [&["-b", "1024", "-N", "64", "-O", "^metadata_csum"][..], &["-b", "1024", "-N", "64"]] {
+        let (image, numbers) = volume("1M", options, 2);
+        let mut volume = image.mount_writable();
+        for index in 0..120 {
+            write(&mut volume, numbers[0], index * 2048, b"piece").unwrap();
+        }
+        volume.commit_transaction().unwrap();
+        let original = volume.region.clone();
+        let nodes: Vec<usize> = original
+            .chunks(1024)
+            .enumerate()
+            .filter(|(_, block)| block[..2] == 0xf30au16.to_le_bytes())
+            .map(|(number, _)| number * 1024)
+            .collect();
+        assert_eq!(nodes.len(), 2, "leaves");
+        let (table, range) = volume.inode_place(numbers[0]).unwrap();
+        let inode = usize::try_from(table).unwrap() * 1024 + range.start;
+        let mut random = Numbers(0xbad);
+        let mut went_well = 0;
+        for round in 0..1500 {
+            let mut bytes = original.clone();
+            for _ in 0..=random.below(2) {
+                let place = match random.below(4) {
+                    0 => inode + random.below(range.len()),
+                    1 => 1024 + random.below(40 * 1024),
+                    _ => nodes[random.below(2)] + random.below(if round % 2 == 0 { 40 } else { 1024 }),
+                };
+                bytes[place] = [0, 0xff, random.byte()][random.below(3)];
+            }
+            let Ok(mut volume) = TestVolume::mount_writable(bytes, || NOON) else { continue };
+            for _ in 0..4 {
+                let offset = random.below(300_000) as u64;
+                went_well += u32::from(write(&mut volume, numbers[0], offset, &[1; 3000]).is_ok());
+            }
+            let size = random.below(200_000) as u64;
+            for _ in 0..100 {
+                match volume.atomically(|volume| volume.free_content_step(numbers[0], size)) {
+                    Ok(true) => went_well += 1,
+                    Ok(false) | Err(_) => break,
+                }
+            }
+            let _ = volume.commit_transaction();
+        }
+        assert!(went_well > 500, "{went_well}");
+    }
+}
+
+#[test]
 fn a_full_volume_gives_short_writes_and_then_an_error_that_changes_nothing() {
     for options in KINDS {
         let (image, numbers) = volume("4M", &[options, &["-m", "0"]].concat(), 3);
@@ -487,7 +577,6 @@ fn a_file_with_a_block_map_is_overwritten_but_not_extended() {
     assert!(content(&volume, number) == expected);
     let unsupported = Errno::EOPNOTSUPP.into();
     assert_eq!(write(&mut volume, number, 300_000, &[1; 2000]), Err(unsupported));
-    assert_eq!(volume.atomically(|volume| volume.free_content_step(number, 0)), Err(unsupported));
     assert!(content(&volume, number) == expected);
     image.check(volume);
 }
