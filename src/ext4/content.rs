@@ -9,6 +9,9 @@
 //!
 //! What is behind the end of a file in its last block is zeros, or becomes zeros when the file grows over it.
 
+#[cfg(test)]
+mod tests;
+
 use core::ops::Range;
 
 use super::Volume;
@@ -167,6 +170,11 @@ impl<R: Region> Volume<R> {
         let mut allocations = 0;
         while block < end_block && allocations < MAX_ALLOCATIONS && !plan.runs.is_full() {
             let placed = self.place_run(number, caller, block, end_block.saturating_sub(block))?;
+            // Asked for here, where an error takes everything back.
+            self.place_mut(
+                placed.physical.saturating_mul(block_size),
+                placed.blocks.saturating_mul(block_size),
+            )?;
             allocations += u32::from(placed.fresh);
             if placed.blocks == 0 || !plan.add(&placed) {
                 break;
@@ -353,8 +361,8 @@ pub(super) fn regular<'a, 'v>(inode: &'a Inode<'v>) -> Result<&'a Inode<'v>, Err
     }
 }
 
-/// The answer to what would add or free blocks of a file without extents.
-pub(super) fn without_extents(number: u32) -> Error {
+/// The answer to what would add blocks to a file without extents.
+fn without_extents(number: u32) -> Error {
     log::warn!("ext4: inode {number} has a block map and no extents: no blocks are added to it");
     Errno::EOPNOTSUPP.into()
 }

@@ -7,6 +7,9 @@
 //! one above, so that a tree cannot loop. What it costs: for each node below the root the checksum of a block (with
 //! `metadata_csum`) and a pass over the node's entries. Nodes are not remembered between walks.
 //!
+//! Reading is here, and what can be wrong; `node` has the format, `path` finds a place to change, `insert` puts extents in,
+//! `remove` takes them out.
+//!
 //! Field names are the format's (`struct ext4_extent_header`, `ext4_extent_idx`, `ext4_extent`).
 
 mod insert;
