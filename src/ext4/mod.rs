@@ -89,8 +89,8 @@ pub struct Volume<R: Region> {
     region: R,
     superblock: Superblock,
     totals: group::Totals,
-    /// Where space was found last.
-    hints: alloc::Hints,
+    /// Where space was found last, and what must not be taken yet.
+    recent: alloc::Recent,
     overhead: u64,
     /// What is being changed; `None` on a volume that is only read.
     log: Option<transaction::Log>,
@@ -112,7 +112,7 @@ impl<R: Region> Volume<R> {
             region,
             superblock,
             totals: group::Totals::default(),
-            hints: alloc::Hints::default(),
+            recent: alloc::Recent::default(),
             overhead: 0,
             log: None,
             clock: || Timestamp { seconds: 0, nanoseconds: 0 },

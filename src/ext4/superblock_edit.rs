@@ -39,11 +39,18 @@ impl<R: Region> Volume<R> {
         Ok(())
     }
 
-    /// Makes the superblock say what is free, if it does not: the last step before a transaction is committed.
+    /// Makes the superblock say what is free, if it does not, and lets what was freed be taken again: the last step before a
+    /// transaction is committed.
     ///
     /// # Errors
     /// As [`edit_superblock`](Self::edit_superblock).
     pub(super) fn stage_superblock(&mut self) -> Result<(), Error> {
+        self.stage_counts()?;
+        self.recent.forget_freed();
+        Ok(())
+    }
+
+    fn stage_counts(&mut self) -> Result<(), Error> {
         let wide = self.superblock.incompat.contains(Incompat::BLOCKS_64BIT);
         let Totals { free_blocks, free_inodes } = self.totals;
         let [b0, b1, b2, b3, b4, b5, b6, b7] = free_blocks.to_le_bytes();

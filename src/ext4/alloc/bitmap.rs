@@ -135,3 +135,97 @@ pub(super) fn first_clear(bits: &[u8], range: Range<u32>) -> Option<u32> {
 pub(super) fn count_clear(bits: &[u8]) -> u32 {
     bits.iter().map(|byte| byte.count_zeros()).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::testing::Numbers;
+    use std::vec::Vec;
+
+    /// A bitmap of 512 bits with runs of random lengths.
+    fn patches(numbers: &mut Numbers) -> Vec<u8> {
+        let mut bits = std::vec![0; 64];
+        let mut position = 0;
+        let scale = 1 + numbers.below(100);
+        while position < 512 {
+            let length = u32::try_from(1 + numbers.below(scale)).unwrap();
+            if numbers.below(2) == 0 {
+                set(&mut bits, position..512.min(position + length));
+            }
+            position += length;
+        }
+        bits
+    }
+
+    fn bit(bits: &[u8], index: u32) -> bool {
+        bits[index as usize / 8] >> (index % 8) & 1 == 1
+    }
+
+    #[test]
+    fn a_range_is_set_and_cleared_to_the_bit() {
+        for start in 0..20 {
+            for end in start..40 {
+                let (mut bits, mut others) = ([0; 8], [0xff; 8]);
+                set(&mut bits, start..end);
+                clear(&mut others, start..end);
+                for index in 0..64 {
+                    assert_eq!(bit(&bits, index), (start..end).contains(&index), "{start}..{end}");
+                    assert_eq!(bit(&others, index), !(start..end).contains(&index), "{start}..{end}");
+                }
+                assert_eq!(count_clear(&others), end - start);
+            }
+        }
+    }
+
+    #[test]
+    fn the_run_that_is_found_is_the_one_that_was_asked_for() {
+        let mut numbers = Numbers(0x51de);
+        for _ in 0..3000 {
+            let (newest, in_place) = (patches(&mut numbers), patches(&mut numbers));
+            let in_place = (numbers.below(2) == 0).then_some(in_place.as_slice());
+            let below = |numbers: &mut Numbers, limit| u32::try_from(numbers.below(limit)).unwrap();
+            let end = 1 + below(&mut numbers, 512);
+            let goal = below(&mut numbers, 600);
+            let wanted = 1 + below(&mut numbers, 70);
+            let refused = below(&mut numbers, 1500);
+            let free = |index: u32| {
+                index < end
+                    && index != refused
+                    && !bit(&newest, index)
+                    && !in_place.is_some_and(|bits| bit(bits, index))
+            };
+            let length = |start: u32| (start..start + wanted).take_while(|index| free(*index)).count();
+            let found = Taken::new(&newest, in_place).find_run(goal, end, wanted, |index| index != refused);
+            let longest = (0..end).map(length).max().unwrap();
+            let Some(found) = found else {
+                assert_eq!(longest, 0);
+                continue;
+            };
+            assert!(found.clone().all(free));
+            assert!(!found.is_empty() && found.len() <= wanted as usize);
+            if free(goal) {
+                assert_eq!((found.start, found.len()), (goal, length(goal)));
+            } else if refused >= end {
+                assert_eq!(found.len(), longest);
+                let behind = (goal..end).find(|start| length(*start) == wanted as usize);
+                assert_eq!(behind.unwrap_or(found.start), found.start, "not the nearest behind the goal");
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_ends_after_a_bounded_number_of_short_runs() {
+        let mut bits = std::vec![0x55; 4096];
+        bits[4000..].fill(0);
+        let asked = core::cell::Cell::new(0);
+        let usable = |_| {
+            asked.set(asked.get() + 1);
+            true
+        };
+        let found = Taken::new(&bits, None).find_run(0, 32768, 100, usable);
+        assert_eq!(found, Some(1..2));
+        let found = Taken::new(&bits, None).find_run(31_500, 32768, 100, usable);
+        assert_eq!(found.map(|run| run.len()), Some(100));
+        assert!(asked.get() < 2 * RUNS_EXAMINED + 200, "{}", asked.get());
+    }
+}

@@ -3,8 +3,11 @@
 //! Taking and freeing blocks.
 //!
 //! A file's blocks are kept together: what is taken starts at the goal if that is free, else it is the nearest run that is long
-//! enough. A block that was freed is taken again only when the freeing is in its place (see [`super::super::transaction`]):
-//! so a run must be free in the bitmap as it is now and as it was flushed last.
+//! enough.
+//!
+//! Content is stored in place at once, so a block that was freed is taken again only when nothing can bring its former owner
+//! back: neither the loss of power (the bitmap as it was flushed last must have it free too) nor the death of the server before
+//! the running transaction is committed (that must not have freed it).
 
 use core::iter;
 use core::ops::Range;
@@ -14,7 +17,7 @@ use super::group_bitmaps::BitmapKind;
 use super::{Allocated, Freed, cyclic};
 use crate::ext4::Volume;
 use crate::ext4::error::{Damage, Error};
-use crate::ext4::group::{GroupFault, GroupFlags, blocks_in_group, first_block};
+use crate::ext4::group::{Group, GroupFault, GroupFlags, blocks_in_group, first_block};
 use crate::fs::{Caller, Errno};
 use crate::mem::region::Region;
 
@@ -114,7 +117,7 @@ impl<R: Region> Volume<R> {
     fn choose_run(&mut self, goal: u64, wanted: u32) -> Result<Run, Error> {
         let groups = self.superblock.group_count;
         let (home, goal) = self.block_place(goal);
-        let hint = self.hints.blocks;
+        let hint = self.recent.blocks;
         let order = iter::once(home)
             .chain((1..=NEXT_GROUPS).map(|step| cyclic(home, step, groups)))
             .chain((0..groups).map(|step| cyclic(hint, step, groups)));
@@ -127,7 +130,7 @@ impl<R: Region> Volume<R> {
             let start = if index == 0 { goal } else { 0 };
             let Some(bits) = self.find_run(number, start, wanted)? else { continue };
             if number != home {
-                self.hints.blocks = number;
+                self.recent.blocks = number;
             }
             let enough = bits.len() >= wanted as usize || (index == 0 && bits.start == goal);
             if best.as_ref().is_none_or(|best| enough || bits.len() > best.bits.len()) {
@@ -146,17 +149,27 @@ impl<R: Region> Volume<R> {
         self.initialize_block_bitmap(number)?;
         let group = self.group(number)?;
         let newest = self.bitmap(number, &group, BitmapKind::Blocks)?;
-        let in_place = self.block_in_place(group.block_bitmap)?;
-        // What a bitmap that was never written has taken are structures: these are not free now either.
-        let in_place = if core::ptr::eq(newest, in_place) || self.was_uninitialized(number)? {
-            None
-        } else {
-            Some(in_place)
-        };
+        let in_place = self.flushed_bitmap(number, &group, newest)?;
         let first = first_block(&self.superblock, number);
         let end = blocks_in_group(&self.superblock, number);
-        let usable = |bit| self.may_reuse(first + u64::from(bit));
+        let usable = |bit| {
+            let block = first + u64::from(bit);
+            !self.recent.freed.contains(block) && self.may_reuse(block)
+        };
         Ok(Taken::new(newest, in_place).find_run(goal, end, wanted, usable))
+    }
+
+    /// The block bitmap of group `number` as of the last flush, where that is another than `newest`.
+    fn flushed_bitmap<'v>(
+        &'v self,
+        number: u32,
+        group: &Group,
+        newest: &[u8],
+    ) -> Result<Option<&'v [u8]>, Error> {
+        let in_place = self.block_in_place(group.block_bitmap)?;
+        // What a bitmap that was never written has taken are structures: these are not free now either.
+        let told_by_newest = core::ptr::eq(newest, in_place) || self.was_uninitialized(number)?;
+        Ok((!told_by_newest).then_some(in_place))
     }
 
     /// Takes blocks that [`find_run`](Self::find_run) found.
@@ -193,11 +206,17 @@ impl<R: Region> Volume<R> {
             return fail(GroupFault::FreeBlock { block: block(free) });
         }
         self.check_no_structure(number, &(block(bits.start)..block(bits.end)))?;
+        // Blocks that the last flush has as taken are safe until the next.
+        let protected = !self.was_uninitialized(number)?
+            && bitmap::first_clear(self.block_in_place(group.block_bitmap)?, bits.clone()).is_none();
         let count = bits.end.saturating_sub(bits.start);
         let value = group.bg_free_blocks_count;
         let free = value.saturating_add(count);
         if free > blocks_in_group(&self.superblock, number) {
             return fail(GroupFault::Bitmap { name: "bg_free_blocks_count", value });
+        }
+        if !protected {
+            self.recent.freed.add(first + u64::from(bits.start)..first + u64::from(bits.end));
         }
         let sum = self.change_bitmap(&group, BitmapKind::Blocks, |bitmap| bitmap::clear(bitmap, bits))?;
         self.store_free_blocks(number, free, sum)?;

@@ -43,10 +43,10 @@ impl<R: Region> Volume<R> {
                 return self.take_inode(number, directory);
             }
         }
-        let hint = self.hints.inodes;
+        let hint = self.recent.inodes;
         for number in (0..groups).map(|step| cyclic(hint, step, groups)) {
             if self.group_space(number)?.free_inodes > 0 {
-                self.hints.inodes = number;
+                self.recent.inodes = number;
                 return self.take_inode(number, directory);
             }
         }

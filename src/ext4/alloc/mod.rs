@@ -10,14 +10,18 @@
 //! | `blocks`        | taking and freeing blocks                           |
 //! | `inodes`        | taking and freeing inodes                           |
 //! | `group_bitmaps` | the bitmaps of a group: checksums, the first use    |
+//! | `freed`         | what the running transaction freed                  |
 //! | `bitmap`        | searching and changing bits                         |
 
 mod bitmap;
 mod blocks;
+mod freed;
 mod group_bitmaps;
 mod inodes;
 #[cfg(test)]
 mod tests;
+
+use freed::FreedRanges;
 
 /// A run of blocks that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +41,22 @@ pub(super) enum Freed {
     Metadata,
 }
 
-/// The groups where space was found last, away from where it was looked for first. Only hints: whatever they say, every
-/// group is tried before there is no space.
+/// What is remembered of earlier operations, also of those that were undone.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Hints {
+pub(super) struct Recent {
+    /// The groups where space was found last, away from where it was looked for first. Only hints: whatever they say, every
+    /// group is tried before there is no space.
     blocks: u32,
     inodes: u32,
+    /// What the running transaction freed and the last flush does not protect.
+    freed: FreedRanges,
+}
+
+impl Recent {
+    /// Notes that the running transaction ends: what it freed may be taken from now on.
+    pub(super) fn forget_freed(&mut self) {
+        self.freed = FreedRanges::default();
+    }
 }
 
 /// The group `step` groups behind `start`, of `count` groups in a circle.
