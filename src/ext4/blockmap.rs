@@ -17,9 +17,9 @@ use super::mapping::{Run, Visit};
 use crate::mem::region::Region;
 
 /// Direct block numbers of an inode.
-const DIRECT: u64 = 12;
+pub(super) const DIRECT: u64 = 12;
 /// Length of a block number.
-const NUMBER: usize = 4;
+pub(super) const NUMBER: usize = 4;
 
 /// What is wrong with a block map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

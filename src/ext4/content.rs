@@ -9,6 +9,9 @@
 //!
 //! What is behind the end of a file in its last block is zeros, or becomes zeros when the file grows over it.
 
+#[cfg(test)]
+mod tests;
+
 use core::ops::Range;
 
 use super::Volume;
@@ -353,8 +356,8 @@ pub(super) fn regular<'a, 'v>(inode: &'a Inode<'v>) -> Result<&'a Inode<'v>, Err
     }
 }
 
-/// The answer to what would add or free blocks of a file without extents.
-pub(super) fn without_extents(number: u32) -> Error {
+/// The answer to what would add blocks to a file without extents.
+fn without_extents(number: u32) -> Error {
     log::warn!("ext4: inode {number} has a block map and no extents: no blocks are added to it");
     Errno::EOPNOTSUPP.into()
 }

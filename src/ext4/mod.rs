@@ -14,7 +14,7 @@
 //! | `alloc`      | taking and freeing blocks and inodes; `superblock_edit`: the counts of the whole |
 //! | `inode`      | inodes; `inode_edit`: changing them; `timestamp`: their times    |
 //! | `transaction` | changing blocks, all or nothing                                 |
-//! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` |
+//! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` (`blockmap_edit`: freeing) |
 //! | `content`    | writing files; `truncate`: their size, freeing what is behind their end |
 //! | `dir`        | directories: reading and changing them; `dirent`: their records; `htree`, `hash`: their index |
 //! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
@@ -28,6 +28,7 @@
 mod acl;
 mod alloc;
 mod blockmap;
+mod blockmap_edit;
 mod checksum;
 mod content;
 mod dir;

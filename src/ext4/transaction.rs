@@ -95,6 +95,14 @@ impl<R: Region> Volume<R> {
         self.bytes(number.checked_mul(size).ok_or_else(|| self.out_of_range(number))?, size)
     }
 
+    /// Commits the running transaction and makes it survive the loss of power: what it freed may be given to somebody then.
+    ///
+    /// # Errors
+    /// As [`commit_transaction`](Self::commit_transaction).
+    pub(super) fn flush_volume(&mut self) -> Result<(), Error> {
+        self.commit_transaction()
+    }
+
     /// Commits the running transaction.
     ///
     /// # Errors

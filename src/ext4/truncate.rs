@@ -7,7 +7,7 @@
 
 use super::Volume;
 use super::alloc::Freed;
-use super::content::{regular, without_extents};
+use super::content::regular;
 use super::error::Error;
 use super::extent::{Budget, Tree};
 use super::inode::InodeFlags;
@@ -53,7 +53,7 @@ impl<R: Region> Volume<R> {
     /// Every file may be passed; only some kinds have blocks.
     ///
     /// # Errors
-    /// EOPNOTSUPP for content that is not mapped by extents.
+    /// EOPNOTSUPP for content in the inode; EUCLEAN.
     pub(super) fn free_content_step(&mut self, number: u32, size: u64) -> Result<bool, Error> {
         let inode = self.allocated_inode(number)?;
         let content = match inode.kind {
@@ -65,12 +65,17 @@ impl<R: Region> Volume<R> {
             return Err(Errno::EOPNOTSUPP.into());
         }
         let block_size = u64::from(self.superblock.block_size);
+        let from = size.div_ceil(block_size);
+        let mut budget = Budget::new();
         if inode.flags.contains(InodeFlags::EXTENTS) {
             let tree = Tree::of(&inode);
-            return self.remove_extents(tree, size.div_ceil(block_size), content, &mut Budget::new());
+            return self.remove_extents(tree, from, content, &mut budget);
         }
         // What counts no blocks but those of its attributes is a symbolic link within its inode, or empty.
         let attributes = if inode.file_acl == 0 { 0 } else { block_size / 512 };
-        if inode.blocks512 <= attributes { Ok(false) } else { Err(without_extents(number)) }
+        if inode.blocks512 <= attributes {
+            return Ok(false);
+        }
+        self.remove_mapped(number, from, content, &mut budget)
     }
 }

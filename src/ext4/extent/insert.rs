@@ -15,6 +15,7 @@ use super::path::{Path, Place, Tree};
 use crate::ext4::Volume;
 use crate::ext4::error::Error;
 use crate::ext4::features::RoCompat;
+use crate::ext4::group;
 use crate::fs::{Caller, Errno};
 use crate::mem::region::Region;
 
@@ -275,13 +276,19 @@ impl<R: Region> Volume<R> {
         let i_block = *self.allocated_inode(tree.number)?.i_block;
         let moved = i_block.get(ENTRY..ENTRY + ENTRY * entries).unwrap_or_default();
         let first = moved.first_chunk().map_or(extent.logical, first_block);
-        let goal = extent.start.saturating_add(extent.length);
-        let number = self.allocate_node(tree, caller, goal)?;
+        let number = self.allocate_node(tree, caller, self.node_goal(tree.number))?;
         self.new_node(tree, number, depth, moved)?;
         self.edit_node(tree, Place::Root, |node| {
             put_header(node, 1, ROOT_ROOM, depth + 1);
             put_entry(node, 0, index_entry(first, number));
         })
+    }
+
+    /// Where the first node of an inode's tree should go: to the front of the inode's group, and the others next to it. Between
+    /// the blocks of the file it would take the place of one that is still to come, and split an extent.
+    fn node_goal(&self, number: u32) -> u64 {
+        let group = number.saturating_sub(1).checked_div(self.superblock.s_inodes_per_group).unwrap_or(0);
+        group::first_block(&self.superblock, group)
     }
 
     /// Allocates a block for a node, near `goal`.

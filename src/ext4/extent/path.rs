@@ -168,11 +168,6 @@ impl Path {
     pub(super) fn above(&self, steps: usize) -> impl Iterator<Item = Level> {
         self.levels.get(..steps).unwrap_or_default().iter().rev().copied()
     }
-
-    /// Whether the leaf's place is behind all entries of the tree.
-    pub(super) fn is_last(&self) -> bool {
-        self.end == ROOT_BOUNDS.end && self.behind.is_none()
-    }
 }
 
 impl<R: Region> Volume<R> {

@@ -70,6 +70,12 @@ impl Budget {
         self.group = Some(reached);
         taken
     }
+
+    /// Counts a node that is freed: it may lie in any group.
+    pub(in crate::ext4) fn take_node(&mut self) {
+        self.groups = self.groups.saturating_sub(1);
+        self.group = None;
+    }
 }
 
 impl<R: Region> Volume<R> {
@@ -118,8 +124,11 @@ impl<R: Region> Volume<R> {
                     return Ok(false);
                 }
             }
-            if kept == 0 && path.len() == 1 {
-                return Ok(false);
+            if kept == 0 {
+                if path.len() == 1 {
+                    return Ok(false);
+                }
+                budget.take_node();
             }
         }
         Ok(true)

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Freeing what block maps hold, from the end of the file: in steps of bounded size, each of which leaves the map valid. Nothing
+//! is ever added to a block map.
+
+use core::ops::Range;
+
+use super::Volume;
+use super::alloc::Freed;
+use super::blockmap::{BlockMapFault, DIRECT, NUMBER};
+use super::error::{Damage, Error};
+use super::extent::Budget;
+use super::field::{le32, put_le32};
+use crate::mem::region::Region;
+
+/// Numbers in an inode: direct ones, and one of each of three levels.
+const SLOTS: u64 = DIRECT + 3;
+
+/// What is being freed.
+struct Removal<'b> {
+    /// The inode.
+    number: u32,
+    /// The first block of the file that goes.
+    from: u64,
+    content: Freed,
+    budget: &'b mut Budget,
+    /// Blocks that were freed, those of the map among them.
+    freed: i64,
+}
+
+/// How far a removal came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// All blocks below were freed, or there were none.
+    Empty,
+    /// What is left lies in front of the first block that goes.
+    Done,
+    /// The budget is spent.
+    Paused,
+}
+
+impl<R: Region> Volume<R> {
+    /// Frees blocks of `number`, which has a block map, from its end down to the block `from`, as far as `budget` goes; whether
+    /// there may be more.
+    pub(super) fn remove_mapped(
+        &mut self,
+        number: u32,
+        from: u64,
+        content: Freed,
+        budget: &mut Budget,
+    ) -> Result<bool, Error> {
+        let numbers_per_block = u64::from(self.superblock.block_size) / NUMBER as u64;
+        let mut removal = Removal { number, from, content, budget, freed: 0 };
+        let mut progress = Progress::Empty;
+        let mut end = (0..SLOTS).map(|slot| span(slot, numbers_per_block)).sum::<u64>();
+        for slot in (0..SLOTS).rev() {
+            let first = end.saturating_sub(span(slot, numbers_per_block));
+            let offset = usize::try_from(slot).map_or(usize::MAX, |slot| slot * NUMBER);
+            let block = le32(self.allocated_inode(number)?.i_block, offset);
+            progress = self.remove_subtree(&mut removal, block, first..end)?;
+            if progress != Progress::Empty {
+                break;
+            }
+            if block != 0 {
+                self.edit_inode(number, |inode| {
+                    put_le32(inode.i_block(), offset, 0);
+                    Ok(())
+                })?;
+            }
+            end = first;
+        }
+        let freed = removal.freed;
+        if freed > 0 {
+            self.count_blocks(number, -freed)?;
+        }
+        Ok(progress == Progress::Paused)
+    }
+
+    /// Frees what goes of the blocks `covered`, which the number `block` stands for: itself if it is one. The number is not its own
+    /// any more once it is [`Progress::Empty`].
+    fn remove_subtree(
+        &mut self,
+        removal: &mut Removal<'_>,
+        block: u32,
+        covered: Range<u64>,
+    ) -> Result<Progress, Error> {
+        if block == 0 {
+            return Ok(Progress::Empty);
+        }
+        if covered.end <= removal.from {
+            return Ok(Progress::Done);
+        }
+        let number = u64::from(block);
+        if !self.holds(number, 1) {
+            let fault = BlockMapFault::Physical { logical: covered.start, block };
+            return Err(Damage::BlockMap { inode: removal.number, fault }.into());
+        }
+        if covered.end.saturating_sub(covered.start) == 1 {
+            return self.free_mapped(removal, number..number + 1);
+        }
+        let count = u64::from(self.superblock.block_size) / NUMBER as u64;
+        let span = covered.end.saturating_sub(covered.start).checked_div(count).unwrap_or(1);
+        let mut left = count;
+        let mut progress = Progress::Empty;
+        while let Some(last) = left.checked_sub(1) {
+            let first = covered.start.saturating_add(last.saturating_mul(span));
+            let child = self.number_at(number, last)?;
+            // Blocks that follow each other are freed at once.
+            let mut run = 1;
+            if span == 1 && child != 0 {
+                while run <= last
+                    && first.saturating_sub(run) >= removal.from
+                    && u64::from(self.number_at(number, last - run)?) + run == u64::from(child)
+                {
+                    run += 1;
+                }
+            }
+            progress = if run > 1 {
+                let child = u64::from(child);
+                let start = child.saturating_add(1).saturating_sub(run);
+                if !self.holds(start, run) {
+                    let fault = BlockMapFault::Physical { logical: first, block };
+                    return Err(Damage::BlockMap { inode: removal.number, fault }.into());
+                }
+                let before = removal.freed;
+                let progress = self.free_mapped(removal, start..child.saturating_add(1))?;
+                let freed = u64::try_from(removal.freed.saturating_sub(before)).unwrap_or(0);
+                left = left.saturating_sub(freed);
+                progress
+            } else {
+                let progress = self.remove_subtree(removal, child, first..first.saturating_add(span))?;
+                left = if progress == Progress::Empty { last } else { left };
+                progress
+            };
+            if progress != Progress::Empty {
+                break;
+            }
+        }
+        if left == 0 {
+            self.free_blocks(number, 1, Freed::Metadata)?;
+            removal.budget.take_node();
+            removal.freed = removal.freed.saturating_add(1);
+            return Ok(Progress::Empty);
+        }
+        if left < count {
+            let gone = usize::try_from(left).map_or(usize::MAX, |left| left * NUMBER);
+            self.block_mut(number)?.get_mut(gone..).unwrap_or_default().fill(0);
+        }
+        Ok(progress)
+    }
+
+    /// Frees as much of the blocks `run`, from their end, as the budget has left.
+    fn free_mapped(&mut self, removal: &mut Removal<'_>, run: Range<u64>) -> Result<Progress, Error> {
+        let length = run.end.saturating_sub(run.start);
+        let groups =
+            (u64::from(self.superblock.s_first_data_block), u64::from(self.superblock.s_blocks_per_group));
+        let taken = removal.budget.take((run.start, length), removal.content, groups);
+        if taken > 0 {
+            let start = run.end.saturating_sub(taken);
+            self.free_blocks(start, u32::try_from(taken).unwrap_or(u32::MAX), removal.content)?;
+            removal.freed = removal.freed.saturating_add_unsigned(taken);
+        }
+        Ok(if taken == length { Progress::Empty } else { Progress::Paused })
+    }
+
+    /// The number at `index` of the block `block` of a map.
+    fn number_at(&self, block: u64, index: u64) -> Result<u32, Error> {
+        let offset = usize::try_from(index).map_or(usize::MAX, |index| index.saturating_mul(NUMBER));
+        Ok(le32(self.block(block)?, offset))
+    }
+}
+
+/// How many blocks of the file the number in `slot` of an inode stands for.
+fn span(slot: u64, numbers_per_block: u64) -> u64 {
+    (0..slot.saturating_sub(DIRECT - 1)).fold(1, |span: u64, _| span.saturating_mul(numbers_per_block))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ext4::testing::{Image, pattern, read};
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_block_map_is_freed_in_steps_from_its_end() {
+        for options in [&["-t", "ext2", "-b", "1024"][..], &["-t", "ext3", "-b", "4096"]] {
+            let options = [options, &["-J", "size=4"]].concat();
+            let image = Image::new("24M", &options[..if options[1] == "ext2" { 4 } else { 6 }], |root| {
+                let file = File::create(root.join("file")).unwrap();
+                file.write_all_at(&pattern(3_000_000), 0).unwrap();
+                for piece in 0..300 {
+                    file.write_all_at(b"piece", 4_000_000 + piece * 30_011).unwrap();
+                }
+                file.write_all_at(b"far", 100_000_000).unwrap();
+            });
+            let number = image.inode("/file");
+            let mut volume = image.mount_writable();
+            let all = read(&volume, number, 0, u32::MAX).unwrap();
+            for size in [100_000_001, 100_000_000, 13_000_000, 4_000_001, 2_999_999, 300_000, 12 << 10, 5, 0]
+            {
+                volume
+                    .atomically(|volume| {
+                        volume.edit_inode(number, |inode| {
+                            inode.set_size(size);
+                            Ok(())
+                        })
+                    })
+                    .unwrap();
+                let mut steps = 1;
+                while volume.atomically(|volume| volume.free_content_step(number, size)).unwrap() {
+                    steps += 1;
+                }
+                assert!(steps < 20, "{size}: {steps}");
+                let size = usize::try_from(size).unwrap();
+                assert!(read(&volume, number, 0, u32::MAX).unwrap() == all[..size]);
+                volume.commit_transaction().unwrap();
+                std::fs::write(image.file(), &volume.region).unwrap();
+                image.check_file();
+            }
+            assert_eq!(volume.inode(number).unwrap().blocks512, 0);
+            image.check(volume);
+        }
+    }
+}
