@@ -40,6 +40,7 @@ use super::htree::{self, Index};
 use super::inode::{Inode, InodeFault, InodeFlags};
 use crate::fs::{DirectoryEntry, Errno, FileKind};
 use crate::mem::region::Region;
+use leaf::MOST_RECORDS;
 
 /// `ext4_dir_entry_tail`: an unused record of this length at the end of a block, with its checksum.
 const TAIL: usize = 12;
@@ -158,7 +159,7 @@ impl<'v, R: Region> Directory<'v, R> {
         match self.content()? {
             Content::Inline { parent, areas } => self.read_inline(parent, areas, position, visit),
             Content::Blocks(count) if self.is_hash_ordered(count) => {
-                self.read_in_hash_order(count, position, visit)
+                self.read_in_hash_order::<MOST_RECORDS>(count, position, visit)
             }
             Content::Blocks(count) => {
                 let size = u64::from(self.volume.superblock().block_size);

@@ -13,7 +13,6 @@ use core::ops::ControlFlow;
 
 use heapless::Vec;
 
-use super::leaf::MOST_RECORDS;
 use super::{Directory, Visit};
 use crate::ext4::dirent::{Record, Records};
 use crate::ext4::error::Error;
@@ -71,8 +70,9 @@ fn place(leaf: u32, start: usize) -> Option<u32> {
 }
 
 impl<'v, R: Region> Directory<'v, R> {
-    /// Shows the entries from `from` on to `visit`, until it breaks. The directory has `blocks` blocks.
-    pub(super) fn read_in_hash_order(
+    /// Shows the entries from `from` on to `visit`, until it breaks. The directory has `blocks` blocks. `N` records are collected
+    /// at once: [`MOST_RECORDS`](super::leaf::MOST_RECORDS) are enough to read each leaf but once.
+    pub(super) fn read_in_hash_order<const N: usize>(
         &self,
         blocks: u32,
         from: u64,
@@ -93,7 +93,7 @@ impl<'v, R: Region> Directory<'v, R> {
         };
         let mut from = from.max(FIRST);
         while from < END {
-            match self.show_round(&source, from, visit)? {
+            match self.show_round::<N, _>(&source, from, visit)? {
                 ControlFlow::Continue(next) => from = next,
                 ControlFlow::Break(()) => break,
             }
@@ -102,7 +102,7 @@ impl<'v, R: Region> Directory<'v, R> {
     }
 
     /// Shows the entries from `from` to the end of their leaf, or fewer; returns where to go on, which is further.
-    fn show_round<F>(
+    fn show_round<const N: usize, F>(
         &self,
         source: &Source<'v, F>,
         from: u64,
@@ -111,7 +111,7 @@ impl<'v, R: Region> Directory<'v, R> {
     where
         F: Fn(u32) -> Result<&'v [u8], Error>,
     {
-        let mut found: Vec<Found, MOST_RECORDS> = Vec::new();
+        let mut found: Vec<Found, N> = Vec::new();
         let mut too_many = false;
         let mut behind = self.visit_round(source, from, &mut |leaf, record, position| {
             let (Ok(high), Some(place)) = (u32::try_from(position >> 32), place(leaf, record.start)) else {

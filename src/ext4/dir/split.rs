@@ -40,17 +40,17 @@ impl<R: Region> Volume<R> {
     ) -> Result<(), Error> {
         for _ in 0..MOST_STEPS {
             let layout = self.directory_of(number)?.layout()?;
-            let route = self.route(&layout, new.name)?;
+            let route = self.route_to_leaf(&layout, new.name)?;
             if self.insert_into(&layout, route.leaf, new)? {
                 return Ok(());
             }
-            self.make_room(&layout, &route, caller)?;
+            self.make_index_room(&layout, &route, caller)?;
         }
         Err(self.directory_of(number)?.layout()?.index.damage(0, IndexFault::Endless))
     }
 
     /// The way to the first leaf for `name`.
-    fn route(&self, layout: &Layout, name: &[u8]) -> Result<Route, Error> {
+    fn route_to_leaf(&self, layout: &Layout, name: &[u8]) -> Result<Route, Error> {
         let directory = self.directory_of(layout.index.directory)?;
         let tree = layout.index.open(|block| directory.block(block))?;
         let cursor = tree.seek(tree.names.hash(name))?;
@@ -59,14 +59,14 @@ impl<R: Region> Volume<R> {
 
     /// Does the next thing that makes room at the end of `route`: splits the leaf if the nodes above have room for one more, else
     /// the highest node that must be split first, else puts a level under the root.
-    fn make_room(&mut self, layout: &Layout, route: &Route, caller: Caller) -> Result<(), Error> {
+    fn make_index_room(&mut self, layout: &Layout, route: &Route, caller: Caller) -> Result<(), Error> {
         let (index, number) = (&layout.index, layout.index.directory);
         let mut full: Option<Step> = None;
         for step in route.steps.iter().rev() {
             if step.count < step.limit {
                 return match full {
                     Some(full) => self.split_index_node(layout, step, &full, caller),
-                    None => self.split_leaf(layout, step, route, caller),
+                    None => self.split_directory_leaf(layout, step, route, caller),
                 };
             }
             full = Some(*step);
@@ -78,7 +78,7 @@ impl<R: Region> Volume<R> {
         let child = index.blocks;
         let new = self.append_directory_block(number, child, caller)?;
         let root = self.directory_of(number)?.physical(0)?;
-        self.move_entries(layout, (0, root), 0, (child, new))?;
+        self.move_index_entries(layout, (0, root), 0, (child, new))?;
         htree::grow_root(self.block_mut(root)?, index, child);
         Ok(())
     }
@@ -97,7 +97,7 @@ impl<R: Region> Volume<R> {
         let directory = self.directory_of(number)?;
         let (old, above) = (directory.physical(full.block)?, directory.physical(parent.block)?);
         let kept = full.count / 2;
-        let least = self.move_entries(layout, (full.block, old), kept, (child, new))?;
+        let least = self.move_index_entries(layout, (full.block, old), kept, (child, new))?;
         htree::truncate_entries(self.block_mut(old)?, index, full.block, kept);
         htree::insert_entry(self.block_mut(above)?, index, parent, least, child);
         Ok(())
@@ -106,7 +106,7 @@ impl<R: Region> Volume<R> {
     /// Makes block `new` a node with the entries of the node `old` from entry `from` on, whose hash is returned. Each node is given
     /// as a block of the directory and of the volume.
     #[inline(never)]
-    fn move_entries(
+    fn move_index_entries(
         &mut self,
         layout: &Layout,
         old: (u32, u64),
@@ -119,7 +119,7 @@ impl<R: Region> Volume<R> {
     }
 
     /// Moves the names with the upper half of the hashes of the leaf at the end of `route`, under entry `parent`, to a new one.
-    fn split_leaf(
+    fn split_directory_leaf(
         &mut self,
         layout: &Layout,
         parent: &Step,
