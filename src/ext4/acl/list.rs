@@ -98,8 +98,8 @@ impl<'a> AccessList<'a> {
     pub(super) fn applied_to(&self, mode: u16) -> (u16, bool) {
         let find = |wanted| self.entries.iter().find(|entry| tag(entry) == wanted).map(permissions);
         let mask = find(MASK);
-        let [owner, group, others] =
-            [find(OWNER), mask.or(find(OWNING_GROUP)), find(OTHERS)].map(|found| found.unwrap_or(0) & PERMISSIONS);
+        let [owner, group, others] = [find(OWNER), mask.or(find(OWNING_GROUP)), find(OTHERS)]
+            .map(|found| found.unwrap_or(0) & PERMISSIONS);
         let is_all = mask.is_none() && !self.entries.iter().any(|entry| LONG_TAGS.contains(&tag(entry)));
         (mode & !ALL_PERMISSIONS | owner << 6 | group << 3 | others, is_all)
     }
@@ -133,7 +133,7 @@ pub(super) fn restrict(entries: &mut [[u8; 8]], mode: u16) -> (u16, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ext4::acl::tests::{REPLY, STORED};
+    use crate::ext4::acl::tests_of_formats::{REPLY, STORED};
     use std::vec::Vec;
 
     /// A value of these entries.
@@ -151,12 +151,13 @@ mod tests {
         value[4..].as_chunks().0.to_vec()
     }
 
-    const MINIMAL: [(u16, u16, u32); 3] = [(OWNER, 6, NOBODY), (OWNING_GROUP, 4, NOBODY), (OTHERS, 0, NOBODY)];
+    const MINIMAL: [(u16, u16, u32); 3] =
+        [(OWNER, 6, NOBODY), (OWNING_GROUP, 4, NOBODY), (OTHERS, 0, NOBODY)];
 
     #[test]
     fn what_setfacl_sends_becomes_what_is_stored() {
         let list = AccessList::from_value(&REPLY).unwrap().unwrap();
-        let mut stored = Vec::new();
+        let mut stored: Vec<u8> = Vec::new();
         list.visit_stored(&mut |piece| stored.extend(piece));
         assert_eq!(stored, STORED);
         assert_eq!(list.stored_length(), STORED.len());

@@ -8,6 +8,8 @@
 //! as a Linux client parses it has version 2 and e_id in every entry. The value may come in pieces of any length.
 
 mod list;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use core::fmt;
@@ -134,7 +136,7 @@ impl fmt::Display for AclFault {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests_of_formats {
     use super::*;
     use std::vec::Vec;
 

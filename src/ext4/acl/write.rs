@@ -132,6 +132,7 @@ impl<R: Region> Volume<R> {
             let fault = AttributeFault::Acl(fault);
             Error::from(Damage::Attributes { inode: directory, block: 0, fault })
         };
+        let not_a_list = |_| damage(AclFault::Entries);
         let parent = self.any_inode(directory)?;
         let mut inherited = Collected { bytes: [0; LONGEST_LIST], length: 0 };
         match self.read_value(&parent, b"system.posix_acl_default", &mut inherited) {
@@ -140,8 +141,7 @@ impl<R: Region> Volume<R> {
             Err(Error::Reply(_)) => return Err(damage(AclFault::TooLong)),
             other => other?,
         }
-        let check = |value| AccessList::from_value(value).map_err(|_| damage(AclFault::Entries));
-        let default = check(inherited.value())?;
+        let default = AccessList::from_value(inherited.value()).map_err(not_a_list)?;
         if FileKind::from_mode(mode.into()) == Some(FileKind::Directory) {
             let change = change(ACL_DEFAULT, default);
             self.change_attribute(number, &change, AttributeExistence::Any, caller)?;
@@ -149,7 +149,8 @@ impl<R: Region> Volume<R> {
         let (_, entries) = inherited.value().split_first_chunk_mut::<4>().ok_or(damage(AclFault::Length))?;
         let (mode, is_all) = restrict(entries.as_chunks_mut().0, mode);
         if !is_all {
-            let change = change(ACL_ACCESS, check(inherited.value())?);
+            let access = AccessList::from_value(inherited.value()).map_err(not_a_list)?;
+            let change = change(ACL_ACCESS, access);
             self.change_attribute(number, &change, AttributeExistence::Any, caller)?;
         }
         Ok(mode)

@@ -53,7 +53,7 @@ pub(super) fn check_header(raw: &[u8], seed: Option<u32>) -> Result<(), Attribut
 }
 
 /// Sets the checksum of the block `raw`, if it has one.
-fn seal(raw: &mut [u8], seed: Option<u32>) {
+pub(super) fn seal(raw: &mut [u8], seed: Option<u32>) {
     if let Some(seed) = seed {
         put_le32(raw, H_CHECKSUM, checksum(raw, seed));
     }

@@ -222,8 +222,13 @@ mod tests {
 
     #[test]
     fn entries_are_ordered_by_namespace_then_length_then_name() {
-        let changes =
-            [set(6, b"a", b""), set(1, b"bb", b"1"), set(1, b"c", b"2"), set(1, b"a", b"3"), set(2, b"", b"4")];
+        let changes = [
+            set(6, b"a", b""),
+            set(1, b"bb", b"1"),
+            set(1, b"c", b"2"),
+            set(1, b"a", b"3"),
+            set(2, b"", b"4"),
+        ];
         let area = after(200, &changes);
         assert_eq!(names(&area), [(1, &b"a"[..]), (1, b"c"), (1, b"bb"), (2, b""), (6, b"a")]);
     }

@@ -66,9 +66,8 @@ impl<R: Region> Volume<R> {
         let inode = self.any_inode(number)?;
         let in_inode = self.place_in_inode(&inode)?;
         let in_block = self.place_in_block(&inode)?;
-        let find = |place: &Place<'_>| place.find(change.e_name_index, change.e_name);
-        let entry_in_inode = in_inode.as_ref().and_then(find);
-        let entry_in_block = in_block.as_ref().and_then(find);
+        let entry_in_inode = in_inode.and_then(|place| place.find(change.e_name_index, change.e_name));
+        let entry_in_block = in_block.and_then(|place| place.find(change.e_name_index, change.e_name));
         let found = entry_in_inode.is_some() || entry_in_block.is_some();
         match existence {
             AttributeExistence::Absent if found => return Err(Errno::EEXIST.into()),

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Attributes of whole volumes, read.
+//! Attributes that `debugfs` set, read.
 
-use super::*;
-use crate::ext4::testing::{Collected, Image, TestVolume};
+use super::{get, names};
+use crate::ext4::error::{Damage, Error};
+use crate::ext4::testing::{Image, TestVolume};
+use crate::ext4::xattr::AttributeFault;
+use crate::fs::Errno;
 use std::format;
 use std::vec::Vec;
 
@@ -18,16 +21,6 @@ fn volume(options: &[&str]) -> (Image, TestVolume, u32) {
     ]);
     let (volume, number) = (image.mount(), image.inode("/f"));
     (image, volume, number)
-}
-
-fn get(volume: &TestVolume, number: u32, name: &str) -> Result<Vec<u8>, Error> {
-    let mut sink = Collected::default();
-    volume.read_value(&volume.inode(number)?, name.as_bytes(), &mut sink).map(|()| sink.bytes)
-}
-
-fn names(volume: &TestVolume, number: u32) -> Result<Vec<u8>, Error> {
-    let mut sink = Collected::default();
-    volume.list_names(&volume.inode(number)?, &mut sink).map(|()| sink.bytes)
 }
 
 #[test]
@@ -54,8 +47,7 @@ fn every_byte_of_a_block_with_checksums_is_covered() {
     let start = usize::try_from(block).unwrap() * 1024;
     for offset in 0..1024 {
         volume.region[start + offset] ^= 0x40;
-        let Err(Error::Corrupt(Damage::Attributes { inode, block: found, fault })) =
-            names(&volume, number)
+        let Err(Error::Corrupt(Damage::Attributes { inode, block: found, fault })) = names(&volume, number)
         else {
             panic!("a change at {offset} is not seen");
         };
