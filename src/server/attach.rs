@@ -32,11 +32,11 @@ pub(super) fn attach(
         return Err(Errno::EBADF);
     }
     session.fids.check_insert(request.fid)?;
-    let (export, node, policy) = exports.resolve(request.aname)?;
+    let (export, node) = exports.resolve(request.aname, request.n_uname)?;
     let backend = exports.get(export)?;
     let attributes = backend.attributes(node)?;
     let confined = node != backend.root();
-    let attachment = Attachment { export, root: node, confined, policy, n_uname: request.n_uname };
+    let attachment = Attachment { export, root: node, confined, n_uname: request.n_uname };
     let handle = Handle {
         node,
         directory: node,
@@ -135,6 +135,6 @@ mod tests {
         let request = Tattach { fid: Fid(1), afid: Fid::NOFID, uname: b"anna", aname: b"", n_uname: 1000 };
         client.call(request).unwrap();
         client.walk(1, 2, &[b"sub", b"deep"]).unwrap();
-        assert_eq!(client.session.file(Fid(2)).map(|file| file.attachment.uid()), Ok(1000));
+        assert_eq!(client.session.file(Fid(2)).map(|file| file.attachment.n_uname), Ok(1000));
     }
 }

@@ -7,9 +7,10 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use super::access::Policy;
 use super::exports::ExportId;
-use crate::fs::{Caller, Errno, FileSystem, Node};
+#[cfg(doc)]
+use super::exports::Exports;
+use crate::fs::{Errno, FileSystem, Node};
 
 /// Most attachments of a session at a time. Those that are equal count once. (Linux makes one for each user.)
 pub const MAX_ATTACHMENTS: usize = 1024;
@@ -26,31 +27,11 @@ pub struct Attachment {
     pub root: Node,
     /// Whether that is not the export's root, so that there is something outside.
     pub confined: bool,
-    /// How it deals with its users.
-    pub policy: Policy,
-    /// The user that attached.
+    /// The user that attached; whom it acts as, [`Exports::subject`] says.
     pub n_uname: u32,
 }
 
 impl Attachment {
-    /// The user on whose behalf things are done.
-    #[must_use]
-    pub fn uid(&self) -> u32 {
-        self.policy.user(self.n_uname)
-    }
-
-    /// Who changes something.
-    #[must_use]
-    pub fn caller(&self) -> Caller {
-        Caller { uid: self.uid() }
-    }
-
-    /// The group of what is made by a client that asks for `gid`.
-    #[must_use]
-    pub fn group(&self, gid: u32) -> u32 {
-        self.policy.group(self.n_uname, gid)
-    }
-
     /// The directory above `directory`: what it was attached at if that is `directory`.
     ///
     /// # Errors

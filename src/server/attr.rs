@@ -80,9 +80,11 @@ pub(super) fn setattr(
         return Ok(Rsetattr);
     }
     let writes = matches!(file.handle.state, FidState::Open(mode) if mode.writes());
-    file.subject(exports)?.may_change_attributes(file.handle.node, &changes, writes)?;
+    let subject = file.subject(exports)?;
+    subject.may_change_attributes(file.handle.node, &changes, writes)?;
+    let caller = subject.caller();
     let backend = exports.get_mut(file.attachment.export)?;
-    backend.set_attributes(file.attachment.caller(), file.handle.node, &changes)?;
+    backend.set_attributes(caller, file.handle.node, &changes)?;
     Ok(Rsetattr)
 }
 

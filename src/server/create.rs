@@ -168,8 +168,7 @@ fn make(
     let directory = parent.directory()?;
     let subject = parent.subject(exports)?;
     existing_first(&subject, directory, name, subject.may_create(directory, &kind))?;
-    let caller = parent.attachment.caller();
-    let gid = parent.attachment.group(gid);
+    let (caller, gid) = (subject.caller(), subject.group(gid));
     let new = NewFile { kind, mode: mode & 0o7777, uid: caller.uid, gid };
     let backend = exports.get_mut(parent.attachment.export)?;
     let node = backend.create(caller, directory, name.bytes(), &new)?;
@@ -197,13 +196,14 @@ pub(super) fn link(
         return Err(Errno::EPERM);
     }
     // The file is changed too: one more name is counted.
-    if file.attachment.policy.read_only {
+    if exports.policy(file.attachment.export).read_only {
         return Err(Errno::EROFS);
     }
     let subject = parent.subject(exports)?;
     existing_first(&subject, directory, name, subject.may_link(directory))?;
+    let caller = subject.caller();
     let backend = exports.get_mut(parent.attachment.export)?;
-    backend.link(parent.attachment.caller(), file.handle.node, directory, name.bytes())?;
+    backend.link(caller, file.handle.node, directory, name.bytes())?;
     Ok(Rlink)
 }
 

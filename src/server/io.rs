@@ -74,8 +74,8 @@ pub(super) fn write(
     if let FidState::NewAttribute(slot) = session.fids.get(request.fid)?.state {
         return Ok(Rwrite { count: session.new_attributes.collect(slot, request.offset, &mut data)? });
     }
-    let File { handle, attachment } = session.file(request.fid)?;
-    let FidState::Open(mode) = handle.state else { return Err(Errno::EBADF) };
+    let file = session.file(request.fid)?;
+    let FidState::Open(mode) = file.handle.state else { return Err(Errno::EBADF) };
     if !mode.writes() {
         return Err(Errno::EBADF);
     }
@@ -85,8 +85,9 @@ pub(super) fn write(
     {
         return Err(Errno::EFBIG);
     }
-    let backend = exports.get_mut(attachment.export)?;
-    let count = backend.write(attachment.caller(), handle.node, position, &mut data)?;
+    let caller = file.subject(exports)?.caller();
+    let backend = exports.get_mut(file.attachment.export)?;
+    let count = backend.write(caller, file.handle.node, position, &mut data)?;
     if mode.durable {
         backend.synchronize()?;
     }

@@ -97,8 +97,8 @@ fn dispatch<'b>(
         T::Trename(request) => rename::rename(session, exports, request)?.into(),
         T::Trenameat(request) => rename::renameat(session, exports, request)?.into(),
         T::Tunlinkat(request) => remove::unlinkat(session, exports, request)?.into(),
-        T::Tlock(request) => lock::lock(session, request)?.into(),
-        T::Tgetlock(request) => lock::getlock(session, request)?.into(),
+        T::Tlock(request) => lock::lock(session, exports, request)?.into(),
+        T::Tgetlock(request) => lock::getlock(session, exports, request, &mut buffers.client)?.into(),
         T::Txattrwalk(request) => xattr::xattrwalk(session, exports, request)?.into(),
         T::Txattrcreate(request) => new_attribute::xattrcreate(session, exports, request)?.into(),
     })

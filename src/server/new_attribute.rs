@@ -161,7 +161,7 @@ pub(super) fn set(session: &Session, exports: &mut Exports<'_>, fid: Fid) -> Res
     let attachment = session.attachments.get(handle.attachment)?;
     let attribute = session.new_attributes.get(slot).ok_or(Errno::EBADF)?;
     let value = attribute.value().ok_or(Errno::EINVAL)?;
-    let (caller, existence) = (attachment.caller(), attribute.existence);
+    let (caller, existence) = (exports.subject(&attachment)?.caller(), attribute.existence);
     let backend = exports.get_mut(attachment.export)?;
     if !value.is_empty() || existence == AttributeExistence::Absent {
         return backend.set_attribute(caller, handle.node, &attribute.name, value, existence);

@@ -62,6 +62,7 @@ pub(super) fn open(exports: &mut Exports<'_>, file: &File, flags: OpenFlags) -> 
         Access::ReadWrite | Access::Neither => Permissions::READ.with(Permissions::WRITE),
     };
     subject.may_open(node, wanted)?;
+    let caller = subject.caller();
 
     let backend = exports.get_mut(file.attachment.export)?;
     backend.retain(node)?;
@@ -71,7 +72,7 @@ pub(super) fn open(exports: &mut Exports<'_>, file: &File, flags: OpenFlags) -> 
         ..AttributeChanges::default()
     };
     let truncated =
-        if truncates { backend.set_attributes(file.attachment.caller(), node, &emptied) } else { Ok(()) };
+        if truncates { backend.set_attributes(caller, node, &emptied) } else { Ok(()) };
     truncated.and_then(|()| backend.attributes(node)).inspect_err(|_| backend.release(node))
 }
 

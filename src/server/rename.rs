@@ -69,10 +69,12 @@ fn rename_file(
         Err(Errno::ENOENT) => None,
         Err(errno) => return Err(errno),
     };
-    from.subject(exports)?.may_rename(old.0, node, directory, replaced)?;
+    let subject = from.subject(exports)?;
+    subject.may_rename(old.0, node, directory, replaced)?;
     if to.attachment != from.attachment {
         to.subject(exports)?.may_rename(old.0, node, directory, replaced)?;
     }
+    let caller = subject.caller();
     let backend = exports.get_mut(from.attachment.export)?;
-    backend.rename(from.attachment.caller(), old, (directory, new.bytes()))
+    backend.rename(caller, old, (directory, new.bytes()))
 }

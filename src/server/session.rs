@@ -7,7 +7,7 @@ use super::attachment::{Attachment, Attachments};
 use super::exports::Exports;
 use super::fault::SessionFault;
 use super::fid::{FidState, FidTable, Handle};
-use super::lock_table::{LockHolder, LockedFile};
+use super::lock_table::{LockHolder, LockedFile, MAX_CLIENT_ID};
 use super::new_attribute::NewAttributes;
 use super::readlink::MAX_TARGET;
 use super::statistics::Statistics;
@@ -61,6 +61,8 @@ pub(super) struct Buffers {
     pub(super) qids: heapless::Vec<Qid, MAXWELEM>,
     /// The target of an Rreadlink.
     pub(super) target: heapless::Vec<u8, MAX_TARGET>,
+    /// The `client_id` of an Rgetlock.
+    pub(super) client: heapless::Vec<u8, MAX_CLIENT_ID>,
 }
 
 impl Scratch {
@@ -70,7 +72,11 @@ impl Scratch {
         Self {
             request: [0; MAX_REQUEST_HEAD as usize],
             reply: [0; MAX_REPLY_HEAD],
-            buffers: Buffers { qids: heapless::Vec::new(), target: heapless::Vec::new() },
+            buffers: Buffers {
+                qids: heapless::Vec::new(),
+                target: heapless::Vec::new(),
+                client: heapless::Vec::new(),
+            },
         }
     }
 }
@@ -204,7 +210,7 @@ impl Session {
         match handle.state {
             FidState::Path | FidState::AttributeNames => {}
             FidState::Open(_) => {
-                let file = LockedFile { backend: attachment.export.backend(), node: handle.node };
+                let file = LockedFile::new(attachment.export, handle.node);
                 exports.locks().release_fid(&mut self.locks, file, fid);
             }
             FidState::Attribute(slot) => self.attribute_names.free(slot),
@@ -340,8 +346,7 @@ impl File {
     /// # Errors
     /// As [`Exports::get`].
     pub(super) fn subject<'a>(&self, exports: &'a Exports<'_>) -> Result<Subject<'a>, Errno> {
-        let Attachment { export, policy, .. } = self.attachment;
-        Ok(Subject { backend: exports.get(export)?, policy, uid: self.attachment.uid() })
+        exports.subject(&self.attachment)
     }
 
     /// The directory that the fid stands for.
