@@ -6,16 +6,21 @@
 //! its session's tables stay allocated all the time. The loop of a platform is, for each connection,
 //!
 //! ```text
-//! drain  → serve every request that is available (up to a budget), publish, notify at most once
+//! drain  → serve every request that is available (up to a budget), commit, publish, notify at most once
 //! poll   → look again for a bounded time, kicks suppressed
 //! arm    → ask for kicks, look once more
 //! halt   → until an interrupt
 //! ```
 //!
+//! What the requests of one pass change is committed before their replies are published: a client never sees an answer
+//! that a death of this program could take back. A client that goes away leaves open files and locks behind; they are given back
+//! by the next `drain`, so that attaching and detaching need no exports.
+//!
 //! Relies on [`crate::virtq`] for the ring and on [`crate::server`] for the requests.
 
 use core::fmt;
 
+use crate::fs::Errno;
 use crate::mem::guest::GuestMemory;
 use crate::mem::scatter::ScatterList;
 use crate::server::{Exports, Session, SessionFault, SessionLimits};
@@ -28,6 +33,8 @@ pub enum Fault {
     Ring(virtq::Fault),
     /// The framing of the messages was violated.
     Session(SessionFault),
+    /// What the requests of a pass changed could not be made to last: none of them was answered.
+    Volume(Errno),
 }
 
 impl fmt::Display for Fault {
@@ -35,6 +42,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Ring(fault) => write!(f, "ring: {fault}"),
             Self::Session(fault) => write!(f, "session: {fault}"),
+            Self::Volume(errno) => write!(f, "volume: the changes could not be committed: {errno}"),
         }
     }
 }
@@ -132,7 +140,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Lets go of the client: its fids are clunked, its memory is not referred to any more. Returns the index of the
+    /// Lets go of the client: it has no fids any more, and its memory is not referred to. Returns the index of the
     /// next available entry, or `None` if the slot was free.
     pub fn detach(&mut self) -> Option<u16> {
         self.session.reset();
@@ -173,11 +181,13 @@ impl Connection {
         &self.statistics
     }
 
-    /// Serves what is available, at most `budget` requests, then publishes the replies and notifies once if the driver
-    /// wants it. Kicks are suppressed from here to [`arm`](Self::arm).
+    /// Gives back what an earlier client of the slot held; then serves what is available, at most `budget` requests, commits
+    /// what they changed, publishes the replies and notifies once if the driver wants it. Kicks are suppressed from here to
+    /// [`arm`](Self::arm). To be called for every slot in turn, also for a free one.
     ///
     /// # Errors
-    /// [`Fault`]: the connection is [`State::Faulted`] from now on; the replies before the offence are published.
+    /// [`Fault`]: the connection is [`State::Faulted`] from now on, unless it is free. The replies before the offence are
+    /// published; with [`Fault::Volume`] none of this pass is.
     pub fn drain(
         &mut self,
         exports: &mut Exports<'_>,
@@ -185,14 +195,24 @@ impl Connection {
         notify: &mut dyn Notify,
         budget: u32,
     ) -> Result<Drained, Fault> {
-        // A session that ended between two passes still holds locks.
-        self.session.settle(exports);
-        let Line::Running { memory, queue } = &mut self.line else { return Ok(Drained::default()) };
+        let settled = self.session.settle(exports);
+        let Line::Running { memory, queue } = &mut self.line else {
+            let committed = if settled { exports.commit() } else { Ok(()) };
+            return committed.map(|()| Drained::default()).map_err(Fault::Volume);
+        };
+        let position = queue.position();
         let mut requests = 0;
         let served = serve(memory, queue, &mut self.session, exports, scratch, budget, &mut requests);
+        // A request that ended in a fault may have changed something, too.
+        if (settled || requests > 0 || served.is_err())
+            && let Err(errno) = exports.commit()
+        {
+            return Err(self.stop(Fault::Volume(errno), position));
+        }
         // With nothing served this tells the driver only if the queue was just taken up (an earlier device may have
         // died between publishing and telling).
         let published = queue.publish(memory);
+        let position = queue.position();
         let statistics = &mut self.statistics;
         if requests > 0 {
             statistics.drains += 1;
@@ -209,11 +229,7 @@ impl Connection {
         }
         match served.and(published.map_err(Fault::Ring)) {
             Ok(_) => Ok(Drained { requests, more: requests == budget }),
-            Err(fault) => {
-                let fault = self.stop(fault);
-                self.session.settle(exports);
-                Err(fault)
-            }
+            Err(fault) => Err(self.stop(fault, position)),
         }
     }
 
@@ -224,13 +240,13 @@ impl Connection {
     /// As [`drain`](Self::drain).
     pub fn arm(&mut self) -> Result<bool, Fault> {
         let Line::Running { memory, queue } = &mut self.line else { return Ok(false) };
-        queue.arm(memory).map_err(|fault| self.stop(Fault::Ring(fault)))
+        let position = queue.position();
+        queue.arm(memory).map_err(|fault| self.stop(Fault::Ring(fault), position))
     }
 
-    /// Stops serving the client, for `fault`.
-    fn stop(&mut self, fault: Fault) -> Fault {
+    /// Stops serving the client, for `fault`; `position` is the next entry that would have been answered.
+    fn stop(&mut self, fault: Fault, position: u16) -> Fault {
         self.session.reset();
-        let position = self.position().unwrap_or(0);
         self.line = Line::Faulted { fault, position };
         fault
     }
@@ -264,7 +280,10 @@ mod tests {
     use crate::server::tree::Tree;
     use crate::server::{ExportList, LockTable};
     use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, WITH_INDIRECT, WRITE};
-    use crate::wire::{MessageType, Tag, Tversion};
+    use crate::wire::{
+        Fid, LockFlags, LockType, MessageType, OpenFlags, Tag, Tattach, Tlock, Tlopen, Tmessage, Tversion,
+        VERSION,
+    };
     use std::boxed::Box;
     use std::vec::Vec;
 
@@ -318,6 +337,27 @@ mod tests {
             let request = Tversion { msize: 8192, version: b"9P2000.L" };
             let length = crate::wire::Tmessage::from(request).emit(Tag(tag), &mut bytes).unwrap();
             self.offer(&bytes[..length]);
+        }
+
+        /// Lets the client lock the root of the volume.
+        fn lock_root(&mut self) {
+            let fid = Fid(0);
+            let attach = Tattach { fid, afid: Fid::NOFID, uname: b"", aname: b"", n_uname: 0 };
+            let (kind, flags) = (LockType::Write, LockFlags::empty());
+            let requests: [Tmessage<'_>; 4] = [
+                Tversion { msize: 8192, version: VERSION }.into(),
+                attach.into(),
+                Tlopen { fid, flags: OpenFlags::RDONLY }.into(),
+                Tlock { fid, kind, flags, start: 0, length: 0, proc_id: 1, client_id: b"host" }.into(),
+            ];
+            for request in requests {
+                let mut bytes = [0; 64];
+                let tag = if request.kind() == MessageType::Tversion { Tag::NOTAG } else { Tag(1) };
+                let length = request.emit(tag, &mut bytes).unwrap();
+                self.offer(&bytes[..length]);
+            }
+            self.drain(100).unwrap();
+            assert_eq!(self.locks.len(), 1);
         }
 
         fn drain(&mut self, budget: u32) -> Result<Drained, Fault> {
@@ -396,6 +436,21 @@ mod tests {
         assert_eq!(bench.connection.arm(), Ok(false));
         assert_eq!(bench.connection.detach(), Some(2));
         assert_eq!(bench.connection.state(), State::Free);
+    }
+
+    #[test]
+    fn a_client_that_is_detached_or_stopped_has_no_locks_after_the_next_pass() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        bench.connection.detach();
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+        assert!(bench.locks.is_empty());
+
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        bench.offer(&[3, 0, 0]);
+        bench.drain(100).unwrap_err();
+        assert!(bench.locks.is_empty());
     }
 
     #[test]

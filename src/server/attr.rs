@@ -3,10 +3,13 @@
 //! Tgetattr, Tsetattr, Tstatfs.
 
 use super::exports::Exports;
+use super::fid::FidState;
 use super::qid::qid;
-use super::session::Session;
-use crate::fs::{Errno, Timestamp};
-use crate::wire::{GetattrMask, Rgetattr, Rsetattr, Rstatfs, Tgetattr, Time, Tsetattr, Tstatfs};
+use super::session::{File, Session};
+use crate::fs::{AttributeChanges, Errno, FileKind, TimeChange, Timestamp};
+use crate::wire::{
+    GetattrMask, Rgetattr, Rsetattr, Rstatfs, SetattrMask, Tgetattr, Time, Tsetattr, Tstatfs,
+};
 
 /// Tgetattr. All that the backend knows is answered, whatever was asked for: `valid` says what that is, and
 /// what is not valid is 0.
@@ -19,8 +22,8 @@ pub(super) fn getattr(
     exports: &Exports<'_>,
     request: Tgetattr,
 ) -> Result<Rgetattr, Errno> {
-    let handle = session.file(request.fid)?;
-    let backend = exports.get(handle.export)?;
+    let File { handle, attachment } = session.file(request.fid)?;
+    let backend = exports.get(attachment.export)?;
     let attributes = backend.attributes(handle.node)?;
     let known = |there: bool, field| if there { field } else { GetattrMask::empty() };
     let valid = GetattrMask::BASIC
@@ -51,13 +54,69 @@ fn time(timestamp: Timestamp) -> Time {
     Time { sec: timestamp.seconds, nsec: u64::from(timestamp.nanoseconds) }
 }
 
-/// Tsetattr.
+/// Tsetattr: all that `valid` names is changed, or nothing.
 ///
 /// # Errors
-/// EBADF; EROFS.
-pub(super) fn setattr(session: &Session, request: Tsetattr) -> Result<Rsetattr, Errno> {
-    session.file(request.fid)?;
-    Err(Errno::EROFS)
+/// EBADF for a `fid` that stands for no file; EISDIR for the size of a directory, EINVAL for that of anything else that is
+/// no regular file; EFBIG for a size of 2⁶³ or more; EINVAL for a time with more than 999,999,999 nanoseconds, and for the
+/// owner or group 0xffffffff; EROFS, EPERM, EACCES as the export's policy has it; what
+/// [`FileSystem::set_attributes`](crate::fs::FileSystem::set_attributes) says.
+pub(super) fn setattr(
+    session: &Session,
+    exports: &mut Exports<'_>,
+    request: Tsetattr,
+) -> Result<Rsetattr, Errno> {
+    let file = session.file(request.fid)?;
+    let changes = changes(&request)?;
+    if changes.size.is_some() {
+        match file.handle.kind {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    // CTIME alone is no change to any other attribute: the time of the inode's change goes with whatever is set.
+    if changes == AttributeChanges::default() && !request.valid.contains(SetattrMask::CTIME) {
+        return Ok(Rsetattr);
+    }
+    let writes = matches!(file.handle.state, FidState::Open(mode) if mode.writes());
+    let subject = file.subject(exports)?;
+    subject.may_change_attributes(file.handle.node, &changes, writes)?;
+    let caller = subject.caller();
+    let backend = exports.get_mut(file.attachment.export)?;
+    backend.set_attributes(caller, file.handle.node, &changes)?;
+    Ok(Rsetattr)
+}
+
+/// What a Tsetattr asks for. Bits of `valid` without a meaning are not looked at.
+fn changes(request: &Tsetattr) -> Result<AttributeChanges, Errno> {
+    let asked = |field| request.valid.contains(field);
+    let owner = |field, id: u32| match id {
+        _ if !asked(field) => Ok(None),
+        u32::MAX => Err(Errno::EINVAL),
+        _ => Ok(Some(id)),
+    };
+    let time = |field, set, time: Time| match (asked(field), asked(set)) {
+        (false, _) => Ok(None),
+        (true, false) => Ok(Some(TimeChange::Now)),
+        (true, true) => timestamp(time).map(|time| Some(TimeChange::To(time))),
+    };
+    if asked(SetattrMask::SIZE) && i64::try_from(request.size).is_err() {
+        return Err(Errno::EFBIG);
+    }
+    Ok(AttributeChanges {
+        mode: asked(SetattrMask::MODE).then_some(request.mode & 0o7777),
+        uid: owner(SetattrMask::UID, request.uid)?,
+        gid: owner(SetattrMask::GID, request.gid)?,
+        size: asked(SetattrMask::SIZE).then_some(request.size),
+        accessed: time(SetattrMask::ATIME, SetattrMask::ATIME_SET, request.atime)?,
+        modified: time(SetattrMask::MTIME, SetattrMask::MTIME_SET, request.mtime)?,
+    })
+}
+
+fn timestamp(time: Time) -> Result<Timestamp, Errno> {
+    let nanoseconds = u32::try_from(time.nsec).ok().filter(|nanoseconds| *nanoseconds < 1_000_000_000);
+    Ok(Timestamp { seconds: time.sec, nanoseconds: nanoseconds.ok_or(Errno::EINVAL)? })
 }
 
 /// Tstatfs.
@@ -65,8 +124,8 @@ pub(super) fn setattr(session: &Session, request: Tsetattr) -> Result<Rsetattr, 
 /// # Errors
 /// EBADF for a `fid` that stands for no file; what [`FileSystem::status`](crate::fs::FileSystem::status) says.
 pub(super) fn statfs(session: &Session, exports: &Exports<'_>, request: Tstatfs) -> Result<Rstatfs, Errno> {
-    let handle = session.file(request.fid)?;
-    let status = exports.get(handle.export)?.status()?;
+    let file = session.file(request.fid)?;
+    let status = exports.get(file.attachment.export)?.status()?;
     Ok(Rstatfs {
         kind: status.kind,
         bsize: status.block_size,
@@ -84,7 +143,7 @@ pub(super) fn statfs(session: &Session, exports: &Exports<'_>, request: Tstatfs)
 mod tests {
     use super::*;
     use crate::server::client::{Client, FILE};
-    use crate::wire::{Fid, QidKind, Rmessage, SetattrMask};
+    use crate::wire::{Fid, QidKind, Rmessage};
 
     #[test]
     fn all_attributes_are_answered_and_valid_says_which() {
@@ -126,7 +185,7 @@ mod tests {
         client.tree.inode(FILE).data_version = Some(10);
         let second = client.getattr(1).unwrap().qid.version;
         assert_ne!(second, first);
-        client.tree.inode(FILE).content.push(b'!');
+        client.tree.inode(FILE).content.write(54, b"!");
         assert_ne!(client.getattr(1).unwrap().qid.version, second);
         client.tree.inode(FILE).data_version = None;
         assert_eq!(client.getattr(1).unwrap().qid.version, 0);
@@ -138,16 +197,6 @@ mod tests {
         client.open_path(1, &[b"file"]);
         assert_eq!(client.node(1), Ok(FILE));
         assert_eq!(client.node(2), Err(Errno::EBADF));
-    }
-
-    #[test]
-    fn no_attribute_is_changed() {
-        let mut client = Client::attached();
-        let time = Time::default();
-        let (valid, mode, uid, gid, size) = (SetattrMask::SIZE, 0, 0, 0, 0);
-        let request = |fid| Tsetattr { fid: Fid(fid), valid, mode, uid, gid, size, atime: time, mtime: time };
-        assert_eq!(client.call(request(0)), Err(Errno::EROFS));
-        assert_eq!(client.call(request(9)), Err(Errno::EBADF));
     }
 
     #[test]
@@ -170,5 +219,109 @@ mod tests {
         };
         assert_eq!(status, Ok(expected));
         assert_eq!(client.call(Tstatfs { fid: Fid(9) }), Err(Errno::EBADF));
+    }
+
+    const NOTHING: Tsetattr = Tsetattr {
+        fid: Fid(1),
+        valid: SetattrMask::empty(),
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        atime: Time { sec: 0, nsec: 0 },
+        mtime: Time { sec: 0, nsec: 0 },
+    };
+
+    /// Fid 1 is the file, fid 2 the directory, fid 3 the symbolic link; the time is 5000.
+    fn changing() -> Client {
+        let mut client = Client::attached();
+        for (fid, name) in (1..).zip([&b"file"[..], b"sub", b"link"]) {
+            client.walk(0, fid, &[name]).unwrap();
+        }
+        client.tree.clock = Timestamp { seconds: 5000, nanoseconds: 6 };
+        client
+    }
+
+    #[test]
+    fn each_attribute_is_changed_alone_and_the_time_of_the_change_with_it() {
+        let mut client = changing();
+        let now = Time { sec: 5000, nsec: 6 };
+        let before = client.getattr(1).unwrap();
+        let mut change = |request| {
+            client.call(request).unwrap();
+            let after = client.getattr(1).unwrap();
+            assert_eq!(after.ctime, now);
+            after
+        };
+        let after = change(Tsetattr { valid: SetattrMask::MODE, mode: 0o104_711, ..NOTHING });
+        assert_eq!((after.mode, after.uid, after.size, after.mtime), (0o104_711, 1001, 54, before.mtime));
+        let after = change(Tsetattr { valid: SetattrMask::UID, uid: 5, ..NOTHING });
+        assert_eq!((after.mode, after.uid, after.gid), (0o100_711, 5, 1002));
+        let after = change(Tsetattr { valid: SetattrMask::GID, gid: 6, ..NOTHING });
+        assert_eq!((after.uid, after.gid, after.atime), (5, 6, before.atime));
+        let after = change(Tsetattr { valid: SetattrMask::ATIME, atime: Time { sec: 1, nsec: 2 }, ..NOTHING });
+        assert_eq!((after.atime, after.mtime), (now, before.mtime));
+        let after = change(Tsetattr { valid: SetattrMask::MTIME, mtime: Time { sec: 1, nsec: 2 }, ..NOTHING });
+        assert_eq!(after.mtime, now);
+        let (atime, mtime) = (Time { sec: -7, nsec: 999_999_999 }, Time { sec: 1 << 33, nsec: 0 });
+        let valid = SetattrMask::ATIME | SetattrMask::ATIME_SET | SetattrMask::MTIME | SetattrMask::MTIME_SET;
+        let after = change(Tsetattr { valid, atime, mtime, ..NOTHING });
+        assert_eq!((after.atime, after.mtime), (atime, mtime));
+        change(Tsetattr { valid: SetattrMask::CTIME, ..NOTHING });
+    }
+
+    #[test]
+    fn a_file_is_cut_and_grown() {
+        let mut client = changing();
+        let size = |size| Tsetattr { valid: SetattrMask::SIZE, size, ..NOTHING };
+        client.call(size(3)).unwrap();
+        client.call(size(6)).unwrap();
+        let after = client.getattr(1).unwrap();
+        assert_eq!((after.size, after.mtime.sec), (6, 5000));
+        assert_eq!(client.tree.inode(FILE).content.bytes(), b"A s\0\0\0");
+        client.tree.size_max = 1 << 20;
+        assert_eq!(client.call(size((1 << 20) + 1)), Err(Errno::EFBIG));
+        assert_eq!(client.call(size(1 << 63)), Err(Errno::EFBIG));
+        assert_eq!(client.call(Tsetattr { fid: Fid(2), ..size(0) }), Err(Errno::EISDIR));
+        assert_eq!(client.call(Tsetattr { fid: Fid(3), ..size(0) }), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn all_is_changed_or_nothing() {
+        let mut client = changing();
+        let before = client.getattr(1).unwrap();
+        let valid = SetattrMask::MODE | SetattrMask::MTIME | SetattrMask::MTIME_SET;
+        for nsec in [1_000_000_000, 1 << 40] {
+            let request = Tsetattr { valid, mtime: Time { sec: 0, nsec }, ..NOTHING };
+            assert_eq!(client.call(request), Err(Errno::EINVAL));
+        }
+        let valid = SetattrMask::MODE | SetattrMask::UID;
+        assert_eq!(client.call(Tsetattr { valid, uid: u32::MAX, ..NOTHING }), Err(Errno::EINVAL));
+        let valid = SetattrMask::MODE | SetattrMask::GID;
+        assert_eq!(client.call(Tsetattr { valid, gid: u32::MAX, ..NOTHING }), Err(Errno::EINVAL));
+        client.tree.refuse = Some(Errno::ENOSPC);
+        assert_eq!(client.call(Tsetattr { valid, ..NOTHING }), Err(Errno::ENOSPC));
+        client.tree.read_only = true;
+        assert_eq!(client.call(Tsetattr { valid, ..NOTHING }), Err(Errno::EROFS));
+        assert_eq!(client.call(Tsetattr { fid: Fid(9), valid, ..NOTHING }), Err(Errno::EBADF));
+        assert_eq!(client.getattr(1), Ok(before));
+    }
+
+    #[test]
+    fn a_change_of_nothing_changes_nothing() {
+        let mut client = changing();
+        let before = client.getattr(1).unwrap();
+        let valid = SetattrMask::ATIME_SET | SetattrMask::MTIME_SET | SetattrMask::from_bits_retain(1 << 15);
+        assert_eq!(client.call(Tsetattr { valid, ..NOTHING }), Ok(()));
+        assert_eq!(client.getattr(1), Ok(before));
+    }
+
+    #[test]
+    fn an_open_file_without_a_name_can_still_be_changed() {
+        let mut client = changing();
+        client.open(1, crate::wire::OpenFlags::RDONLY).unwrap();
+        client.unlink(0, b"file").unwrap();
+        client.call(Tsetattr { valid: SetattrMask::SIZE, size: 2, ..NOTHING }).unwrap();
+        assert_eq!(client.getattr(1).map(|attributes| attributes.size), Ok(2));
     }
 }

@@ -3,8 +3,8 @@
 //! What a session can attach to, and how a name selects it.
 
 use super::access::{Policy, Subject};
+use super::attachment::Attachment;
 use super::export_options::{ExportList, components};
-use super::fid::Handle;
 use super::lock_table::LockTable;
 use super::name::SafeName;
 use crate::fs::{Errno, FileKind, FileSystem, Node};
@@ -86,13 +86,21 @@ impl<'a> Exports<'a> {
         self.list.exports().get(usize::from(export.0)).map(|export| export.policy).unwrap_or_default()
     }
 
-    /// The user behind a fid, with the export that it belongs to.
+    /// The user who attached, with the export that it attached to.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn subject(&self, handle: &Handle) -> Result<Subject<'_>, Errno> {
-        let backend = self.get(handle.export)?;
-        Ok(Subject { backend, policy: self.policy(handle.export), n_uname: handle.uid })
+    pub fn subject(&self, attachment: &Attachment) -> Result<Subject<'_>, Errno> {
+        let backend = self.get(attachment.export)?;
+        Ok(Subject { backend, policy: self.policy(attachment.export), n_uname: attachment.n_uname })
+    }
+
+    /// Makes what was changed survive the death of this program: for all requests since the last commit, all or nothing.
+    ///
+    /// # Errors
+    /// As [`FileSystem::commit`].
+    pub fn commit(&mut self) -> Result<(), Errno> {
+        self.volume.commit()
     }
 
     /// The locks on the files of all exports.
@@ -131,5 +139,78 @@ impl<'a> Exports<'a> {
             return Err(Errno::ENOTDIR);
         }
         Ok((ExportId(number), node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::access::Squash;
+    use super::*;
+    use crate::server::tree::{ROOT, Tree};
+
+    /// `/a/b/c`, and what is exported of it.
+    fn resolve(list: &[&'static str], aname: &str, n_uname: u32) -> Result<(Node, Policy), Errno> {
+        let mut tree = Tree::new();
+        let a = tree.add(ROOT, "a", FileKind::Directory, b"");
+        let b = tree.add(a, "b", FileKind::Directory, b"");
+        tree.add(b, "c", FileKind::Directory, b"");
+        let mut exported = ExportList::new();
+        list.iter().for_each(|text| exported.add(text).unwrap());
+        let mut locks = LockTable::default();
+        let exports = Exports::new(&mut tree, &exported, &mut locks);
+        exports.resolve(aname.as_bytes(), n_uname).map(|(export, node)| (node, exports.policy(export)))
+    }
+
+    const TRUSTING: Policy = Policy { check: false, squash: Squash::None, read_only: false };
+    const READ_ONLY: Policy = Policy { read_only: true, ..TRUSTING };
+
+    #[test]
+    fn the_export_nearest_to_a_directory_gives_its_policy() {
+        let list = ["/a/b:readonly", "/a"];
+        for (aname, expected) in [
+            ("/a", Ok((Node(3), TRUSTING))),
+            ("/a/b", Ok((Node(4), READ_ONLY))),
+            ("//a//b//c/", Ok((Node(5), READ_ONLY))),
+            ("", Err(Errno::ENOENT)),
+            ("/", Err(Errno::ENOENT)),
+            ("/b", Err(Errno::ENOENT)),
+            ("/a/b/d", Err(Errno::ENOENT)),
+        ] {
+            assert_eq!(resolve(&list, aname, 0), expected, "{aname}");
+        }
+    }
+
+    #[test]
+    fn the_way_from_a_checking_export_on_must_be_open_to_the_user() {
+        // Nobody but root may search the directories of this tree.
+        let closed = |list: &[&'static str], aname, n_uname| {
+            let mut tree = Tree::new();
+            let a = tree.add(ROOT, "a", FileKind::Directory, b"");
+            let b = tree.add(a, "b", FileKind::Directory, b"");
+            let mut exported = ExportList::new();
+            list.iter().for_each(|text| exported.add(text).unwrap());
+            let mut locks = LockTable::default();
+            let node = Exports::new(&mut tree, &exported, &mut locks).resolve(aname, n_uname);
+            assert!(node.is_err() || node == Ok((ExportId::FIRST, b)));
+            node.map(|_| ())
+        };
+        assert_eq!(closed(&["/:check"], b"/a/b", 1000), Err(Errno::EACCES));
+        assert_eq!(closed(&["/a:check"], b"/a/b", 1000), Err(Errno::EACCES));
+        assert_eq!(closed(&["/a/b:check"], b"/a/b", 1000), Ok(()), "the operator opened it");
+        assert_eq!(closed(&["/:check"], b"/a/b", 0), Ok(()));
+        assert_eq!(closed(&["/:check,squash=root:1:1"], b"/a/b", 0), Err(Errno::EACCES));
+        assert_eq!(closed(&["/"], b"/a/b", 1000), Ok(()), "the client's kernel checks");
+    }
+
+    #[test]
+    fn ctl_trusts_whoever_reaches_it() {
+        let (mut tree, mut control) = (Tree::new(), Tree::new());
+        let mut list = ExportList::new();
+        list.add("/:readonly,check").unwrap();
+        let mut locks = LockTable::default();
+        let exports = Exports::new(&mut tree, &list, &mut locks).with_control(&mut control);
+        let (export, _) = exports.resolve(b"ctl", 1000).unwrap();
+        assert_eq!(exports.policy(export), TRUSTING);
+        assert_eq!((export, export.backend()), (ExportId::CONTROL, Backend::Control));
     }
 }

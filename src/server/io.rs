@@ -4,11 +4,12 @@
 
 use super::exports::Exports;
 use super::fid::FidState;
-use super::session::Session;
-use crate::fs::{Caller, Errno, FileKind, Position};
+use super::new_attribute;
+use super::session::{File, Session};
+use crate::fs::{Errno, FileKind, Position};
 use crate::mem::scatter::{ScatterReader, ScatterWriter};
 use crate::mem::window::Window;
-use crate::wire::{Access, Rclunk, Rfsync, Rread, Rwrite, Tclunk, Tfsync, Tread, Twrite};
+use crate::wire::{Rclunk, Rfsync, Rread, Rwrite, Tclunk, Tfsync, Tread, Twrite};
 
 /// The last offset that a file can have (`loff_t` has a sign).
 const MAX_OFFSET: u64 = i64::MAX as u64;
@@ -26,16 +27,15 @@ pub(super) fn read(
     data: &mut ScatterWriter<'_>,
 ) -> Result<Rread, Errno> {
     let handle = session.fids.get(request.fid)?;
-    let backend = exports.get(handle.export)?;
+    let backend = exports.get(session.attachments.get(handle.attachment)?.export)?;
     let offset = request.offset;
     let before_end = MAX_OFFSET.checked_sub(offset).ok_or(Errno::EINVAL)?;
     let count = request.count.min(session.data_limit(data));
     let count = count.min(u32::try_from(before_end).unwrap_or(u32::MAX));
     match handle.state {
-        FidState::Open(Access::Read | Access::ReadWrite) if handle.kind == FileKind::Directory => {
-            return Err(Errno::EISDIR);
-        }
-        FidState::Open(Access::Read | Access::ReadWrite) => {
+        FidState::Open(mode) if !mode.reads() => return Err(Errno::EBADF),
+        FidState::Open(_) if handle.kind == FileKind::Directory => return Err(Errno::EISDIR),
+        FidState::Open(_) => {
             let count = backend.read(handle.node, offset, count, data)?;
             // A count without its bytes would show the client what its buffers held before.
             if count != data.written() {
@@ -51,67 +51,86 @@ pub(super) fn read(
             let mut window = Window::new(data, offset, count as usize);
             backend.read_attribute(handle.node, name, &mut window)?;
         }
-        FidState::Path | FidState::Open(Access::Write | Access::Neither) => return Err(Errno::EBADF),
+        FidState::Path | FidState::NewAttribute(_) => return Err(Errno::EBADF),
     }
     Ok(Rread { count: data.written() })
 }
 
-/// Twrite: the backend takes the data straight out of the client's buffers.
+/// Twrite: the backend takes the data straight out of the client's buffers. A fid that is open with APPEND writes to the
+/// end, whatever the offset; one with DSYNC or SYNC is answered when the data survives the loss of power. The value of a
+/// new attribute is collected.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file, or is not open for writing; EROFS for a file that cannot be;
-/// EFBIG for an `offset` with which the data would reach beyond 2⁶³ − 1; what
-/// [`FileSystem::write`](crate::fs::FileSystem::write) says.
+/// EBADF for a `fid` that is not open for writing and sets no attribute; EFBIG for an `offset` with which the data would
+/// reach beyond 2⁶³ − 1; what [`FileSystem::write`](crate::fs::FileSystem::write),
+/// [`FileSystem::synchronize`](crate::fs::FileSystem::synchronize) and
+/// [`NewAttributes::collect`](super::new_attribute::NewAttributes::collect) say.
 pub(super) fn write(
     session: &mut Session,
     exports: &mut Exports<'_>,
     request: Twrite,
     mut data: ScatterReader<'_>,
 ) -> Result<Rwrite, Errno> {
-    let handle = session.file(request.fid)?;
-    let backend = exports.get_mut(handle.export)?;
-    backend.check_writable(handle.node)?;
-    if !matches!(handle.state, FidState::Open(Access::Write | Access::ReadWrite)) {
+    if let FidState::NewAttribute(slot) = session.fids.get(request.fid)?.state {
+        return Ok(Rwrite { count: session.new_attributes.collect(slot, request.offset, &mut data)? });
+    }
+    let file = session.file(request.fid)?;
+    let FidState::Open(mode) = file.handle.state else { return Err(Errno::EBADF) };
+    if !mode.writes() {
         return Err(Errno::EBADF);
     }
-    if request.offset.checked_add(u64::from(request.count)).is_none_or(|end| end > MAX_OFFSET) {
+    let position = if mode.append { Position::End } else { Position::At(request.offset) };
+    if !mode.append
+        && request.offset.checked_add(u64::from(request.count)).is_none_or(|end| end > MAX_OFFSET)
+    {
         return Err(Errno::EFBIG);
     }
-    let count =
-        backend.write(Caller { uid: handle.uid }, handle.node, Position::At(request.offset), &mut data)?;
+    let caller = file.subject(exports)?.caller();
+    let backend = exports.get_mut(file.attachment.export)?;
+    let count = backend.write(caller, file.handle.node, position, &mut data)?;
+    if mode.durable {
+        backend.synchronize()?;
+    }
     session.count_written(count);
     Ok(Rwrite { count })
 }
 
-/// Tfsync. Nothing of a volume that is only read waits to be made durable.
+/// Tfsync: everything that was answered, of whatever file, survives the loss of power from here on. `datasync` makes no
+/// difference.
 ///
 /// # Errors
-/// EBADF for a `fid` that is not an open file.
-pub(super) fn fsync(session: &Session, request: Tfsync) -> Result<Rfsync, Errno> {
-    match session.file(request.fid)?.state {
-        FidState::Open(_) => Ok(Rfsync),
-        _ => Err(Errno::EBADF),
-    }
+/// EBADF for a `fid` that is not an open file; what
+/// [`FileSystem::synchronize`](crate::fs::FileSystem::synchronize) says.
+pub(super) fn fsync(
+    session: &Session,
+    exports: &mut Exports<'_>,
+    request: Tfsync,
+) -> Result<Rfsync, Errno> {
+    let File { handle, attachment } = session.file(request.fid)?;
+    let FidState::Open(_) = handle.state else { return Err(Errno::EBADF) };
+    exports.get_mut(attachment.export)?.synchronize()?;
+    Ok(Rfsync)
 }
 
-/// Tclunk.
+/// Tclunk. It sets the attribute whose value the fid collected.
 ///
 /// # Errors
-/// EBADF for a `fid` that is not in use.
+/// EBADF for a `fid` that is not in use; what [`new_attribute::set`] says: `fid` is clunked all the same.
 pub(super) fn clunk(
     session: &mut Session,
     exports: &mut Exports<'_>,
     request: Tclunk,
 ) -> Result<Rclunk, Errno> {
+    let set = new_attribute::set(session, exports, request.fid);
     session.clunk(exports, request.fid)?;
-    Ok(Rclunk)
+    set.map(|()| Rclunk)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::server::client::{CONTENT, Client, FILE};
-    use crate::server::tree::Tree;
+    use crate::server::tree::{Content, ROOT, Tree};
     use crate::wire::{Fid, OpenFlags};
     use std::vec::Vec;
 
@@ -150,8 +169,8 @@ mod tests {
         for piece in [1, 2, 3, 7, 10, 11, 12, 64, 1000] {
             let mut client = Client::attached();
             (client.piece, client.room) = (piece, 900);
-            client.tree.inode(FILE).content.clone_from(&content);
-            client.tree.inode(FILE).hole = 700;
+            client.tree.inode(FILE).content = Content::new(&content);
+            client.tree.inode(FILE).content.set_size(3700);
             client.open_path(1, &[b"file"]);
             let mut read = Vec::new();
             while read.len() < 3700 {
@@ -165,7 +184,7 @@ mod tests {
     #[test]
     fn a_read_is_cut_to_msize_and_to_the_room_for_the_reply() {
         let mut client = opened();
-        client.tree.inode(FILE).hole = 1 << 40;
+        client.tree.inode(FILE).content.set_size(1 << 40);
         client.room = 100_000;
         assert_eq!(client.read(1, 0, u32::MAX).map(|data| data.len()), Ok(8192 - 11));
         client.room = 111;
@@ -193,7 +212,6 @@ mod tests {
     #[test]
     fn a_fid_that_is_not_open_for_reading_is_not_read() {
         let mut client = Client::attached();
-        client.tree.inode(FILE).writable = true;
         client.walk(0, 1, &[b"file"]).unwrap();
         assert_eq!(client.read(1, 0, 10), Err(Errno::EBADF));
         client.open(1, OpenFlags::WRONLY).unwrap();
@@ -211,20 +229,13 @@ mod tests {
         assert_eq!(client.read(1, 0, 10), Err(Errno::EISDIR));
     }
 
-    fn write(client: &mut Client, fid: u32, offset: u64, data: &[u8]) -> Result<u32, Errno> {
-        let request = Twrite { fid: Fid(fid), offset, count: u32::try_from(data.len()).unwrap() };
-        client.call_with_data(request, data, |reply, _| match reply {
-            crate::wire::Rmessage::Rwrite(reply) => Some(reply.count),
-            _ => None,
-        })
-    }
-
     #[test]
     fn a_volume_that_is_only_read_takes_no_write() {
         let mut client = opened();
-        assert_eq!(write(&mut client, 1, 0, b"x"), Err(Errno::EROFS));
-        assert_eq!(write(&mut client, 0, 0, b"x"), Err(Errno::EROFS));
-        assert_eq!(write(&mut client, 9, 0, b"x"), Err(Errno::EBADF));
+        client.walk(0, 2, &[b"file"]).unwrap();
+        client.open(2, OpenFlags::WRONLY).unwrap();
+        client.tree.read_only = true;
+        assert_eq!(client.write(2, 0, b"x"), Err(Errno::EROFS));
     }
 
     #[test]
@@ -232,17 +243,16 @@ mod tests {
         let data: Vec<u8> = (0..=255).collect();
         for piece in [1, 5, 22, 23, 24, 100, 4096] {
             let mut control = Tree::new();
-            let node = control.add(control.inodes[0].parent, "ctl", crate::fs::FileKind::Regular, b"....");
-            control.inode(node).writable = true;
+            let node = control.add(ROOT, "ctl", FileKind::Regular, b"");
             let mut client = Client::versioned(8192);
             client.control = Some(control);
             (client.piece, client.room) = (piece, 200);
             client.attach(0, b"ctl").unwrap();
             client.walk(0, 1, &[b"ctl"]).unwrap();
             client.open(1, OpenFlags::WRONLY | OpenFlags::TRUNC).unwrap();
-            assert_eq!(write(&mut client, 1, 2, &data), Ok(256));
+            assert_eq!(client.write(1, 2, &data), Ok(256));
             let control = client.control.as_mut().unwrap();
-            assert_eq!(control.inode(node).content, [b"..", data.as_slice()].concat());
+            assert_eq!(control.inode(node).content.bytes(), [b"\0\0", data.as_slice()].concat());
             assert_eq!(client.session.statistics().bytes_written, 256);
         }
     }
@@ -250,26 +260,24 @@ mod tests {
     #[test]
     fn a_payload_longer_than_the_scratch_buffer_is_written() {
         let mut client = Client::versioned(512_000);
-        client.tree.inode(FILE).writable = true;
         client.attach(0, b"").unwrap();
         client.walk(0, 1, &[b"file"]).unwrap();
         client.open(1, OpenFlags::RDWR).unwrap();
         let data = std::vec![7; 511_977];
-        assert_eq!(write(&mut client, 1, 0, &data), Ok(511_977));
-        assert!(client.tree.inode(FILE).content == data);
+        assert_eq!(client.write(1, 0, &data), Ok(511_977));
+        assert!(client.tree.inode(FILE).content.bytes() == data);
     }
 
     #[test]
     fn a_write_that_does_not_match_its_file_is_refused() {
         let mut client = opened();
-        client.tree.inode(FILE).writable = true;
-        assert_eq!(write(&mut client, 1, 0, b"x"), Err(Errno::EBADF), "it is open for reading");
+        assert_eq!(client.write(1, 0, b"x"), Err(Errno::EBADF), "it is open for reading");
         client.walk(0, 2, &[b"file"]).unwrap();
-        assert_eq!(write(&mut client, 2, 0, b"x"), Err(Errno::EBADF), "it is not open");
+        assert_eq!(client.write(2, 0, b"x"), Err(Errno::EBADF), "it is not open");
         client.open(2, OpenFlags::WRONLY).unwrap();
-        assert_eq!(write(&mut client, 2, i64::MAX as u64, b"x"), Err(Errno::EFBIG));
-        assert_eq!(write(&mut client, 2, u64::MAX, b"x"), Err(Errno::EFBIG));
-        assert_eq!(client.tree.inode(FILE).content, CONTENT);
+        assert_eq!(client.write(2, i64::MAX as u64, b"x"), Err(Errno::EFBIG));
+        assert_eq!(client.write(2, u64::MAX, b"x"), Err(Errno::EFBIG));
+        assert_eq!(client.tree.inode(FILE).content.bytes(), CONTENT);
     }
 
     #[test]
@@ -285,19 +293,95 @@ mod tests {
     }
 
     #[test]
-    fn an_open_file_is_synced_at_once() {
-        let mut client = opened();
-        let sync = |fid| Tfsync { fid: Fid(fid), datasync: 1 };
-        assert_eq!(client.call(sync(1)), Ok(()));
-        assert_eq!(client.call(sync(0)), Err(Errno::EBADF));
-        assert_eq!(client.call(sync(9)), Err(Errno::EBADF));
-    }
-
-    #[test]
     fn a_clunked_fid_is_free() {
         let mut client = opened();
         assert_eq!(client.clunk(1), Ok(()));
         assert_eq!(client.clunk(1), Err(Errno::EBADF));
         client.walk(0, 1, &[b"sub"]).unwrap();
+    }
+
+    fn opened_with(flags: OpenFlags) -> Client {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client.open(1, flags).unwrap();
+        client
+    }
+
+    #[test]
+    fn a_write_behind_the_end_leaves_zeros_between() {
+        let mut client = opened_with(OpenFlags::RDWR);
+        assert_eq!(client.write(1, 60, b"end"), Ok(3));
+        assert_eq!(client.read(1, 52, 100).as_deref(), Ok(&b"a.\0\0\0\0\0\0end"[..]));
+    }
+
+    #[test]
+    fn a_write_of_nothing_changes_nothing() {
+        let mut client = opened_with(OpenFlags::RDWR);
+        let before = client.getattr(1).unwrap();
+        assert_eq!(client.write(1, 1000, b""), Ok(0));
+        assert_eq!(client.getattr(1), Ok(before));
+    }
+
+    #[test]
+    fn a_fid_that_appends_writes_to_the_end_whatever_the_offset() {
+        let mut client = opened_with(OpenFlags::WRONLY | OpenFlags::APPEND);
+        for offset in [0, 7, u64::MAX] {
+            assert_eq!(client.write(1, offset, b"+"), Ok(1));
+        }
+        assert_eq!(client.tree.inode(FILE).content.bytes(), [CONTENT, b"+++"].concat());
+    }
+
+    #[test]
+    fn a_write_is_answered_with_what_there_was_room_for() {
+        let mut client = opened_with(OpenFlags::RDWR);
+        client.tree.size_max = 56;
+        assert_eq!(client.write(1, 54, b"abc"), Ok(2));
+        assert_eq!(client.write(1, 56, b"c"), Err(Errno::EFBIG));
+        assert_eq!(client.session.statistics().bytes_written, 2);
+        client.tree.refuse = Some(Errno::ENOSPC);
+        assert_eq!(client.write(1, 0, b"abc"), Err(Errno::ENOSPC));
+    }
+
+    #[test]
+    fn writes_are_on_behalf_of_the_user_who_attached() {
+        for (n_uname, mode) in [(0, 0o6755), (1000, 0o755)] {
+            let mut client = Client::versioned(8192);
+            client.attach_as(0, b"", n_uname).unwrap();
+            client.tree.inode(FILE).mode = 0o6755;
+            client.walk(0, 1, &[b"file"]).unwrap();
+            client.open(1, OpenFlags::WRONLY).unwrap();
+            client.write(1, 0, b"x").unwrap();
+            assert_eq!(client.tree.inode(FILE).mode, mode);
+        }
+    }
+
+    #[test]
+    fn a_write_with_dsync_or_sync_is_durable_before_it_is_answered() {
+        for flags in [OpenFlags::DSYNC, OpenFlags::SYNC, OpenFlags::SYNC | OpenFlags::DSYNC] {
+            let mut client = opened_with(OpenFlags::RDWR | flags | OpenFlags::DIRECT);
+            client.write(1, 0, b"x").unwrap();
+            client.write(1, 1, b"y").unwrap();
+            assert_eq!(client.tree.synchronizations, 2);
+            client.tree.unreliable = Some(Errno::EIO);
+            assert_eq!(client.write(1, 2, b"z"), Err(Errno::EIO));
+        }
+        let mut client = opened_with(OpenFlags::RDWR | OpenFlags::DIRECT);
+        client.write(1, 0, b"x").unwrap();
+        assert_eq!(client.tree.synchronizations, 0);
+    }
+
+    #[test]
+    fn a_sync_of_an_open_file_makes_everything_durable() {
+        let mut client = opened();
+        client.open_path(2, &[b"sub"]);
+        let sync = |fid, datasync| Tfsync { fid: Fid(fid), datasync };
+        assert_eq!(client.call(sync(1, 0)), Ok(()));
+        assert_eq!(client.call(sync(1, 1)), Ok(()));
+        assert_eq!(client.call(sync(2, 0)), Ok(()), "a directory, too");
+        assert_eq!(client.tree.synchronizations, 3);
+        client.tree.unreliable = Some(Errno::EIO);
+        assert_eq!(client.call(sync(1, 1)), Err(Errno::EIO));
+        assert_eq!(client.call(sync(0, 0)), Err(Errno::EBADF), "it is not open");
+        assert_eq!(client.call(sync(9, 0)), Err(Errno::EBADF));
     }
 }

@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 const FILE: LockedFile = LockedFile { backend: Backend::Volume, node: Node(12) };
 /// The model's files have this many bytes; byte 24 stands for all from there on.
-const BYTES: u64 = 25;
+const BYTES: u32 = 25;
 const FILES: usize = 2;
 
 fn process(proc_id: u32) -> Process {
@@ -36,7 +36,7 @@ fn ranges(table: &LockTable, proc_id: u32) -> Vec<(u64, u64, LockKind)> {
 
 #[test]
 fn a_range_ends_where_files_do() {
-    let last = i64::MAX as u64;
+    let last = LAST_BYTE;
     let range = |start, length| ByteRange::new(start, length).map(|range| (range.start(), range.length()));
     assert_eq!(range(0, 0), Ok((0, 0)));
     assert_eq!(range(5, 1), Ok((5, 1)));
@@ -243,7 +243,10 @@ impl Model {
                 }
             }
         }
-        ranges.iter_mut().filter(|range| range.2 == BYTES - 1).for_each(|range| range.2 = LAST_BYTE);
+        ranges
+            .iter_mut()
+            .filter(|range| range.2 == u64::from(BYTES) - 1)
+            .for_each(|range| range.2 = LAST_BYTE);
         ranges.sort_by_key(|range| (range.0, range.1, range.3.0, range.3.1));
         ranges
     }
@@ -270,25 +273,25 @@ fn table_ranges(
 /// A random sequence of operations by three sessions with two processes and two fids each, on two files.
 fn run(seed: u64, limits: LockLimits, refusals: &mut [u32; 2]) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut random = move |below: u64| {
+    let mut random = move |below: u32| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 11) % below
+        u32::try_from((state >> 11) % u64::from(below)).unwrap()
     };
-    let files = [FILE, LockedFile { node: Node(random(40)), ..FILE }];
+    let files = [FILE, LockedFile { node: Node(random(40).into()), ..FILE }];
     let same = files[0] == files[1];
     let mut table = LockTable::new(limits);
     let mut holders = [const { LockHolder::new() }; 3];
     let mut model = Model::new();
     for _ in 0..60 {
         let session = random(3) as usize;
-        let (proc_id, fid) = (random(2) as u32, random(2) as u32);
+        let (proc_id, fid) = (random(2), random(2));
         let file = if same { 0 } else { random(2) as usize };
         let start = random(BYTES);
-        // What reaches byte 24 goes on to the end, as in the model.
+        // Only what goes on to the end, with length 0, reaches byte 24.
         let length = random(BYTES - start);
-        let range = ByteRange::new(start, length).unwrap();
+        let range = ByteRange::new(start.into(), length.into()).unwrap();
         let request = LockRequest { file: files[file], range, process: process(proc_id), fid: Fid(fid) };
         let kind = if random(2) == 0 { LockKind::Read } else { LockKind::Write };
         let owner = (session, proc_id);
@@ -350,19 +353,23 @@ fn run(seed: u64, limits: LockLimits, refusals: &mut [u32; 2]) {
 #[test]
 fn random_sequences_agree_with_a_map_of_bytes() {
     let mut refusals = [0; 2];
-    for seed in 1..=20_000 {
-        run(seed, LockLimits { ranges: 4096, ranges_per_session: 1024 }, &mut refusals);
+    for seed in 1..=6_000 {
+        run(seed, LockLimits { ranges: 200, ranges_per_session: 100 }, &mut refusals);
     }
-    assert!(refusals[0] > 100_000, "{refusals:?}");
+    assert!(refusals[0] > 30_000, "{refusals:?}");
     assert_eq!(refusals[1], 0);
 }
 
 #[test]
 fn random_sequences_that_fill_the_table_agree_with_a_map_of_bytes() {
     let mut refusals = [0; 2];
-    for seed in 1..=20_000 {
-        let ranges = 1 + (seed % 8) as usize;
-        run(seed, LockLimits { ranges, ranges_per_session: 1 + (seed % 5) as usize }, &mut refusals);
+    for seed in 1..=6_000 {
+        let ranges = 1 + usize::try_from(seed % 8).unwrap();
+        run(
+            seed,
+            LockLimits { ranges, ranges_per_session: 1 + usize::try_from(seed % 5).unwrap() },
+            &mut refusals,
+        );
     }
-    assert!(refusals[1] > 10_000, "{refusals:?}");
+    assert!(refusals[1] > 3_000, "{refusals:?}");
 }
