@@ -3,8 +3,8 @@
 //! What a session can attach to, and how a name selects it.
 
 use super::access::{Policy, Subject};
+use super::attachment::Attachment;
 use super::export_options::{ExportList, components};
-use super::fid::Handle;
 use super::lock_table::LockTable;
 use super::name::SafeName;
 use crate::fs::{Errno, FileKind, FileSystem, Node};
@@ -86,13 +86,21 @@ impl<'a> Exports<'a> {
         self.list.exports().get(usize::from(export.0)).map(|export| export.policy).unwrap_or_default()
     }
 
-    /// The user behind a fid, with the export that it belongs to.
+    /// The user who attached, with the export that it attached to.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn subject(&self, handle: &Handle) -> Result<Subject<'_>, Errno> {
-        let backend = self.get(handle.export)?;
-        Ok(Subject { backend, policy: self.policy(handle.export), n_uname: handle.uid })
+    pub fn subject(&self, attachment: &Attachment) -> Result<Subject<'_>, Errno> {
+        let backend = self.get(attachment.export)?;
+        Ok(Subject { backend, policy: self.policy(attachment.export), n_uname: attachment.n_uname })
+    }
+
+    /// Makes what was changed survive the death of this program: for all requests since the last commit, all or nothing.
+    ///
+    /// # Errors
+    /// As [`FileSystem::commit`].
+    pub fn commit(&mut self) -> Result<(), Errno> {
+        self.volume.commit()
     }
 
     /// The locks on the files of all exports.
