@@ -85,7 +85,8 @@ impl Attachments {
     /// EMFILE if there is no room for one more.
     pub fn place(&mut self, attachment: Attachment) -> Result<AttachmentId, Errno> {
         let equal = self.places.iter().position(|(kept, fids)| *fids > 0 && *kept == Some(attachment));
-        let index = equal.or_else(|| self.places.iter().position(|(_, fids)| *fids == 0)).ok_or(Errno::EMFILE)?;
+        let index =
+            equal.or_else(|| self.places.iter().position(|(_, fids)| *fids == 0)).ok_or(Errno::EMFILE)?;
         self.places.get_mut(index).ok_or(Errno::EMFILE)?.0 = Some(attachment);
         u16::try_from(index).map(AttachmentId).map_err(|_| Errno::EMFILE)
     }

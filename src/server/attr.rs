@@ -7,9 +7,7 @@ use super::fid::FidState;
 use super::qid::qid;
 use super::session::{File, Session};
 use crate::fs::{AttributeChanges, Errno, FileKind, TimeChange, Timestamp};
-use crate::wire::{
-    GetattrMask, Rgetattr, Rsetattr, Rstatfs, SetattrMask, Tgetattr, Time, Tsetattr, Tstatfs,
-};
+use crate::wire::{GetattrMask, Rgetattr, Rsetattr, Rstatfs, SetattrMask, Tgetattr, Time, Tsetattr, Tstatfs};
 
 /// Tgetattr. All that the backend knows is answered, whatever was asked for: `valid` says what that is, and
 /// what is not valid is 0.

@@ -41,7 +41,14 @@ pub(super) fn lcreate(
     let subject = parent.subject(exports)?;
     subject.may_search(directory)?;
     let state = FidState::Open(OpenMode::new(flags));
-    let opened = |node, kind| Handle { node, directory, name: NameTag::of(name.bytes()), kind, state, ..parent.handle };
+    let opened = |node, kind| Handle {
+        node,
+        directory,
+        name: NameTag::of(name.bytes()),
+        kind,
+        state,
+        ..parent.handle
+    };
     let (handle, attributes) = match subject.backend.lookup(directory, name.bytes()) {
         Ok(_) if flags.contains(OpenFlags::EXCL) => return Err(Errno::EEXIST),
         Ok(node) => {
@@ -180,11 +187,7 @@ fn make(
 /// # Errors
 /// EBADF for either fid; EXDEV if they are not of one volume; EPERM for a directory; what [`SafeName::new`] and
 /// [`FileSystem::link`](crate::fs::FileSystem::link) say; EROFS and EACCES as the exports' policies have it.
-pub(super) fn link(
-    session: &Session,
-    exports: &mut Exports<'_>,
-    request: Tlink<'_>,
-) -> Result<Rlink, Errno> {
+pub(super) fn link(session: &Session, exports: &mut Exports<'_>, request: Tlink<'_>) -> Result<Rlink, Errno> {
     let parent = session.file(request.dfid)?;
     let file = session.file(request.fid)?;
     let directory = parent.directory()?;
@@ -214,9 +217,8 @@ fn existing_first(
     name: SafeName<'_>,
     allowed: Result<(), Errno>,
 ) -> Result<(), Errno> {
-    let is_there = || {
-        subject.may_search(directory).is_ok() && subject.backend.lookup(directory, name.bytes()).is_ok()
-    };
+    let is_there =
+        || subject.may_search(directory).is_ok() && subject.backend.lookup(directory, name.bytes()).is_ok();
     if allowed.is_err() && is_there() { Err(Errno::EEXIST) } else { allowed }
 }
 

@@ -83,7 +83,8 @@ impl NewAttributes {
             return Err(Errno::EINVAL);
         }
         let count = source.remaining();
-        let end = place.collected.checked_add(count).filter(|end| *end <= place.announced).ok_or(Errno::ENOSPC)?;
+        let end =
+            place.collected.checked_add(count).filter(|end| *end <= place.announced).ok_or(Errno::ENOSPC)?;
         let room = place.value.get_mut(place.collected..end).ok_or(Errno::ENOSPC)?;
         source.take(room).map_err(|Short| Errno::EIO)?;
         place.collected = end;
@@ -133,7 +134,8 @@ pub(super) fn xattrcreate(
         return Err(Errno::ERANGE);
     }
     check_name(request.name)?;
-    let size = usize::try_from(request.attr_size).ok().filter(|size| *size <= MAX_VALUE).ok_or(Errno::E2BIG)?;
+    let size =
+        usize::try_from(request.attr_size).ok().filter(|size| *size <= MAX_VALUE).ok_or(Errno::E2BIG)?;
     let existence = match request.flags {
         flags if flags.is_empty() => AttributeExistence::Any,
         XattrFlags::CREATE => AttributeExistence::Absent,
