@@ -185,6 +185,8 @@ impl Connection {
         notify: &mut dyn Notify,
         budget: u32,
     ) -> Result<Drained, Fault> {
+        // A session that ended between two passes still holds locks.
+        self.session.settle(exports);
         let Line::Running { memory, queue } = &mut self.line else { return Ok(Drained::default()) };
         let mut requests = 0;
         let served = serve(memory, queue, &mut self.session, exports, scratch, budget, &mut requests);
@@ -207,7 +209,11 @@ impl Connection {
         }
         match served.and(published.map_err(Fault::Ring)) {
             Ok(_) => Ok(Drained { requests, more: requests == budget }),
-            Err(fault) => Err(self.stop(fault)),
+            Err(fault) => {
+                let fault = self.stop(fault);
+                self.session.settle(exports);
+                Err(fault)
+            }
         }
     }
 
@@ -256,6 +262,7 @@ fn serve(
 mod tests {
     use super::*;
     use crate::server::tree::Tree;
+    use crate::server::{ExportList, LockTable};
     use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, WITH_INDIRECT, WRITE};
     use crate::wire::{MessageType, Tag, Tversion};
     use std::boxed::Box;
@@ -277,6 +284,8 @@ mod tests {
         connection: Connection,
         driver: Driver,
         tree: Tree,
+        list: ExportList,
+        locks: LockTable,
         scratch: Box<Scratch>,
         calls: Calls,
         replies: Vec<u64>,
@@ -287,7 +296,8 @@ mod tests {
             let mut connection = Connection::new(LIMITS);
             connection.attach(driver.memory(), &driver.configuration).unwrap();
             let (tree, scratch, calls) = (Tree::new(), Box::default(), Calls(0));
-            Self { connection, driver, tree, scratch, calls, replies: Vec::new() }
+            let (list, locks) = (ExportList::default(), LockTable::default());
+            Self { connection, driver, tree, list, locks, scratch, calls, replies: Vec::new() }
         }
 
         /// Offers a request in the descriptors `2 * n` and `2 * n + 1`.
@@ -311,7 +321,7 @@ mod tests {
         }
 
         fn drain(&mut self, budget: u32) -> Result<Drained, Fault> {
-            let mut exports = Exports::new(&mut self.tree);
+            let mut exports = Exports::new(&mut self.tree, &self.list, &mut self.locks);
             self.connection.drain(&mut exports, &mut self.scratch, &mut self.calls, budget)
         }
 
@@ -394,7 +404,7 @@ mod tests {
         good.offer_version(1);
         assert!(good.drain(100).is_ok());
         // Everything but the client is shared: the exports, and the buffers that still hold the other's request.
-        let mut exports = Exports::new(&mut good.tree);
+        let mut exports = Exports::new(&mut good.tree, &good.list, &mut good.locks);
         bad.driver.descriptor(0, (0, 64), 0, 0);
         bad.driver.offer(0);
         let stopped = bad.connection.drain(&mut exports, &mut good.scratch, &mut bad.calls, 100);

@@ -13,7 +13,7 @@ use skerry::fs::{
 use skerry::mem::Sink;
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::scatter::ScatterList;
-use skerry::server::{Exports, Scratch, Session, SessionLimits};
+use skerry::server::{ExportList, Exports, LockTable, Scratch, Session, SessionLimits};
 use skerry::wire::{
     Fid, GetattrMask, MessageType, Names, OpenFlags, Tag, Tattach, Tclunk, Tgetattr, Tlopen, Tmessage, Tread,
     Treaddir, Treadlink, Tstatfs, Tversion, Twalk, Txattrwalk, VERSION,
@@ -160,6 +160,7 @@ fn no_request_makes_the_server_allocate() {
     // a reference to it.
     unsafe { memory.add_region(GuestAddress(0), 65_536, NonNull::new(ram.cast()).unwrap()) }.unwrap();
     let mut session = Session::new(SessionLimits { max_fids: 8, max_msize: 8192 });
+    let (list, mut locks) = (ExportList::default(), LockTable::default());
     let (mut scratch, mut small) = (Box::new(Scratch::new()), Small);
     let (mut readable, mut writable) = (Box::new(ScatterList::new()), Box::new(ScatterList::new()));
 
@@ -176,7 +177,7 @@ fn no_request_makes_the_server_allocate() {
         request_room.push(GuestAddress(0), u32::try_from(length).unwrap()).unwrap();
         let mut reply_room = writable.load(&memory);
         reply_room.push(GuestAddress(0x8000), 8192).unwrap();
-        let mut exports = Exports::new(&mut small);
+        let mut exports = Exports::new(&mut small, &list, &mut locks);
         let (readable, writable) = (request_room.into_reader(), reply_room.into_writer());
         session.handle(&mut exports, readable, writable, &mut scratch).unwrap();
     }

@@ -8,7 +8,7 @@ use skerry::ext4::Volume;
 use skerry::fs::FileSystem;
 use skerry::fs::synth::ControlTree;
 use skerry::mem::region::{MappedRegion, ReadOnly};
-use skerry::server::Exports;
+use skerry::server::{ExportList, Exports, LockTable};
 use skerry::service::{Connection, Drained, Fault, Scratch};
 
 use crate::clients::Clients;
@@ -40,6 +40,10 @@ pub struct Service {
     _pmem: Pmem,
     control: Control,
     clients: Clients,
+    /// What is exported of the volume.
+    list: ExportList,
+    /// The locks of all sessions.
+    locks: LockTable,
     scratch: Box<Scratch>,
 }
 
@@ -51,7 +55,8 @@ impl Service {
         control: Control,
         clients: Clients,
     ) -> Self {
-        Self { volume, _pmem: pmem, control, clients, scratch: Box::default() }
+        let (list, locks) = (ExportList::default(), LockTable::default());
+        Self { volume, _pmem: pmem, control, clients, list, locks, scratch: Box::default() }
     }
 
     /// Serves for ever.
@@ -79,16 +84,16 @@ impl Service {
 
     /// Gives each ring its turn; says whether any request was served.
     fn drain(&mut self) -> bool {
-        let Self { volume, control, clients, scratch, .. } = self;
+        let Self { volume, control, clients, list, locks, scratch, .. } = self;
         let volume: &mut dyn FileSystem = volume;
         let mut served = false;
 
         let mut tree = ControlTree(clients);
-        let mut exports = Exports::new(&mut *volume).with_control(&mut tree);
+        let mut exports = Exports::new(&mut *volume, list, locks).with_control(&mut tree);
         let drained = control.connection.drain(&mut exports, scratch, &mut control.doorbell, BUDGET);
         served |= report("the control ring", None, drained);
 
-        let mut exports = Exports::new(volume);
+        let mut exports = Exports::new(volume, list, locks);
         heap::without_allocations(|| {
             for (number, slot) in clients.slots_mut() {
                 let mut notify = slot.notify();

@@ -48,6 +48,7 @@ errnos! {
     EMLINK = 31, "Too many links.";
     ERANGE = 34, "Result too large for the caller's buffer.";
     ENAMETOOLONG = 36, "File name too long.";
+    ENOLCK = 37, "No record locks available.";
     ENOTEMPTY = 39, "Directory not empty.";
     ELOOP = 40, "Too many symbolic links.";
     ENODATA = 61, "No such attribute.";

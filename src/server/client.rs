@@ -11,7 +11,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::tree::{ROOT, Tree};
-use super::{Exports, Scratch, Session, SessionFault, SessionLimits};
+use super::{ExportList, Exports, LockTable, Scratch, Session, SessionFault, SessionLimits};
 use crate::fs::{Errno, FileKind, Node};
 use crate::mem::guest::{GuestAddress, GuestMemory};
 use crate::mem::scatter::{Loader, ScatterList};
@@ -47,6 +47,10 @@ pub struct Client {
     pub tree: Tree,
     /// What `ctl` is, where it is exported.
     pub control: Option<Tree>,
+    /// What is exported of the volume.
+    pub list: ExportList,
+    /// The locks of the service.
+    pub locks: LockTable,
     /// Length of each buffer of a chain; no two adjoin.
     pub piece: u32,
     /// Room for the reply.
@@ -109,6 +113,8 @@ impl Client {
             scratch: Box::new(Scratch::new()),
             tree: tree(),
             control: None,
+            list: ExportList::default(),
+            locks: LockTable::default(),
             piece: 4096,
             room: 16_384,
         }
@@ -137,7 +143,7 @@ impl Client {
         let poison = vec![POISON; self.room as usize];
         load(&mut writable, memory, REPLIES, self.room, piece).into_writer().put(&poison).unwrap();
 
-        let mut exports = Exports::new(&mut self.tree);
+        let mut exports = Exports::new(&mut self.tree, &self.list, &mut self.locks);
         if let Some(control) = &mut self.control {
             exports = exports.with_control(control);
         }

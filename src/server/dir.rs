@@ -121,8 +121,12 @@ pub(super) fn unlinkat(session: &Session, request: Tunlinkat<'_>) -> Result<Runl
 ///
 /// # Errors
 /// EBADF; EROFS.
-pub(super) fn remove(session: &mut Session, request: Tremove) -> Result<Rremove, Errno> {
-    session.clunk(request.fid)?;
+pub(super) fn remove(
+    session: &mut Session,
+    exports: &mut Exports<'_>,
+    request: Tremove,
+) -> Result<Rremove, Errno> {
+    session.clunk(exports, request.fid)?;
     Err(Errno::EROFS)
 }
 

@@ -90,7 +90,7 @@ impl FidTable {
             node: Node(0),
             root: Node(0),
             uid: 0,
-            export: ExportId::Volume,
+            export: ExportId::FIRST,
             kind: FileKind::Directory,
             state: FidState::Path,
         };
@@ -251,7 +251,7 @@ mod tests {
             node: Node(node),
             root: Node(2),
             uid: 1000,
-            export: ExportId::Volume,
+            export: ExportId::FIRST,
             kind: FileKind::Regular,
             state: FidState::Path,
         }

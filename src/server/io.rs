@@ -98,8 +98,12 @@ pub(super) fn fsync(session: &Session, request: Tfsync) -> Result<Rfsync, Errno>
 ///
 /// # Errors
 /// EBADF for a `fid` that is not in use.
-pub(super) fn clunk(session: &mut Session, request: Tclunk) -> Result<Rclunk, Errno> {
-    session.clunk(request.fid)?;
+pub(super) fn clunk(
+    session: &mut Session,
+    exports: &mut Exports<'_>,
+    request: Tclunk,
+) -> Result<Rclunk, Errno> {
+    session.clunk(exports, request.fid)?;
     Ok(Rclunk)
 }
 

@@ -13,15 +13,18 @@
 //!
 //! `docs/protocol.md` says what each request does, and which of the choices that 9P leaves open was taken.
 
+pub mod access;
 mod attach;
 mod attr;
 mod dir;
+pub mod export_options;
 pub mod exports;
 pub mod fault;
 pub mod fid;
 mod flush;
 mod io;
 mod lock;
+pub mod lock_table;
 pub mod name;
 mod open;
 mod qid;
@@ -37,8 +40,10 @@ mod client;
 #[cfg(test)]
 pub(crate) mod tree;
 
+pub use export_options::ExportList;
 pub use exports::{ExportId, Exports};
 pub use fault::SessionFault;
+pub use lock_table::LockTable;
 pub use session::{Scratch, Session, SessionLimits};
 pub use statistics::Statistics;
 
@@ -62,7 +67,7 @@ fn dispatch<'b>(
         return Err(Errno::EPROTO);
     }
     Ok(match request {
-        T::Tversion(request) => version::version(session, request)?.into(),
+        T::Tversion(request) => version::version(session, exports, request)?.into(),
         T::Tflush(request) => flush::flush(request).into(),
         T::Tauth(request) => attach::auth(request)?.into(),
         T::Tattach(request) => attach::attach(session, exports, request)?.into(),
@@ -72,8 +77,8 @@ fn dispatch<'b>(
         T::Tread(request) => io::read(session, exports, request, data_out)?.into(),
         T::Twrite(request) => io::write(session, exports, request, data_in)?.into(),
         T::Tfsync(request) => io::fsync(session, request)?.into(),
-        T::Tclunk(request) => io::clunk(session, request)?.into(),
-        T::Tremove(request) => dir::remove(session, request)?.into(),
+        T::Tclunk(request) => io::clunk(session, exports, request)?.into(),
+        T::Tremove(request) => dir::remove(session, exports, request)?.into(),
         T::Tgetattr(request) => attr::getattr(session, exports, request)?.into(),
         T::Tsetattr(request) => attr::setattr(session, request)?.into(),
         T::Tstatfs(request) => attr::statfs(session, exports, request)?.into(),
@@ -86,8 +91,8 @@ fn dispatch<'b>(
         T::Trename(request) => dir::rename(session, request)?.into(),
         T::Trenameat(request) => dir::renameat(session, request)?.into(),
         T::Tunlinkat(request) => dir::unlinkat(session, request)?.into(),
-        T::Tlock(request) => lock::lock(session, request)?.into(),
-        T::Tgetlock(request) => lock::getlock(session, request)?.into(),
+        T::Tlock(request) => lock::lock(session, exports, request)?.into(),
+        T::Tgetlock(request) => lock::getlock(session, exports, request, &mut buffers.client)?.into(),
         T::Txattrwalk(request) => xattr::xattrwalk(session, exports, request)?.into(),
         T::Txattrcreate(request) => xattr::xattrcreate(session, request)?.into(),
     })

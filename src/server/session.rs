@@ -6,6 +6,7 @@ use super::dir::MAX_TARGET;
 use super::exports::Exports;
 use super::fault::SessionFault;
 use super::fid::{FidState, FidTable, Handle};
+use super::lock_table::{LockHolder, LockedFile, MAX_CLIENT_ID};
 use super::statistics::Statistics;
 use super::xattr::AttributeNames;
 use crate::fs::Errno;
@@ -57,6 +58,8 @@ pub(super) struct Buffers {
     pub(super) qids: heapless::Vec<Qid, MAXWELEM>,
     /// The target of an Rreadlink.
     pub(super) target: heapless::Vec<u8, MAX_TARGET>,
+    /// The `client_id` of an Rgetlock.
+    pub(super) client: heapless::Vec<u8, MAX_CLIENT_ID>,
 }
 
 impl Scratch {
@@ -66,7 +69,11 @@ impl Scratch {
         Self {
             request: [0; MAX_REQUEST_HEAD as usize],
             reply: [0; MAX_REPLY_HEAD],
-            buffers: Buffers { qids: heapless::Vec::new(), target: heapless::Vec::new() },
+            buffers: Buffers {
+                qids: heapless::Vec::new(),
+                target: heapless::Vec::new(),
+                client: heapless::Vec::new(),
+            },
         }
     }
 }
@@ -86,6 +93,10 @@ pub struct Session {
     versioned: bool,
     pub(super) fids: FidTable,
     pub(super) attribute_names: AttributeNames,
+    /// What it has locked.
+    pub(super) locks: LockHolder,
+    /// Whether that is of a session that was ended since.
+    locks_ended: bool,
     statistics: Statistics,
 }
 
@@ -99,16 +110,28 @@ impl Session {
             versioned: false,
             fids: FidTable::new(limits.max_fids),
             attribute_names: AttributeNames::new(),
+            locks: LockHolder::new(),
+            locks_ended: false,
             statistics: Statistics::new(),
         }
     }
 
-    /// Ends whatever was: all fids are clunked, and the session waits for Tversion. For a client that is gone.
+    /// Ends whatever was: all fids are clunked, and the session waits for Tversion. For a client that is gone. What it held of
+    /// what sessions share is given back by the next [`settle`](Self::settle).
     pub fn reset(&mut self) {
+        self.locks_ended = true;
         self.msize = MAX_REQUEST_HEAD;
         self.versioned = false;
         self.fids.clear();
         self.attribute_names.clear();
+    }
+
+    /// Gives back what a session that was [reset](Self::reset) held of what sessions share: its locks. To be called soon, and
+    /// before a session is dropped; [`handle`](Self::handle) does it first.
+    pub fn settle(&mut self, exports: &mut Exports<'_>) {
+        if core::mem::take(&mut self.locks_ended) {
+            exports.locks().release_all(&mut self.locks);
+        }
     }
 
     /// What the session has done since it was made.
@@ -150,13 +173,18 @@ impl Session {
         room.min(self.msize.saturating_sub(RREAD_HEADER))
     }
 
-    /// Ends the use of `fid`.
+    /// Ends the use of `fid`, and the locks that were taken through it.
     ///
     /// # Errors
     /// EBADF if it is not in use.
-    pub(super) fn clunk(&mut self, fid: Fid) -> Result<(), Errno> {
-        if let FidState::Attribute(slot) = self.fids.remove(fid)?.state {
-            self.attribute_names.free(slot);
+    pub(super) fn clunk(&mut self, exports: &mut Exports<'_>, fid: Fid) -> Result<(), Errno> {
+        let handle = self.fids.remove(fid)?;
+        match handle.state {
+            FidState::Open(_) => {
+                exports.locks().release_fid(&mut self.locks, LockedFile::of(&handle), fid);
+            }
+            FidState::Attribute(slot) => self.attribute_names.free(slot),
+            FidState::Path | FidState::AttributeNames => {}
         }
         Ok(())
     }
@@ -187,6 +215,7 @@ impl Session {
         reply: ScatterWriter<'_>,
         scratch: &mut Scratch,
     ) -> Result<u32, SessionFault> {
+        self.settle(exports);
         let room = reply.remaining();
         let (head, data) = reply.split_at(RLERROR as usize).map_err(|Full| SessionFault::NoRoomForReply {
             reply: MessageType::Rlerror,

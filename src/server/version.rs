@@ -2,16 +2,22 @@
 
 //! Tversion: the session starts, and ends what was.
 
+use super::exports::Exports;
 use super::session::{MIN_MSIZE, Session};
 use crate::fs::Errno;
 use crate::wire::{Rversion, Tversion, VERSION, VERSION_UNKNOWN};
 
-/// Tversion. Whatever it asks for, the session that was ends: no fid survives.
+/// Tversion. Whatever it asks for, the session that was ends: no fid and no lock survives.
 ///
 /// # Errors
 /// EMSGSIZE for an `msize` below [`MIN_MSIZE`].
-pub(super) fn version(session: &mut Session, request: Tversion<'_>) -> Result<Rversion<'static>, Errno> {
+pub(super) fn version(
+    session: &mut Session,
+    exports: &mut Exports<'_>,
+    request: Tversion<'_>,
+) -> Result<Rversion<'static>, Errno> {
     session.reset();
+    session.settle(exports);
     if request.version != VERSION {
         let msize = request.msize.min(session.msize());
         return Ok(Rversion { msize, version: VERSION_UNKNOWN });
