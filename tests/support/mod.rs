@@ -116,12 +116,8 @@ impl Volume {
     }
 
     pub fn service(&self) -> service_vm::Options {
-        service_vm::Options {
-            image: service_vm::default_image().expect("the image"),
-            volume: self.path(),
-            memory: 32,
-            log_level: "debug".to_owned(),
-        }
+        let options = service_vm::Options::new(self.path()).expect("the image");
+        service_vm::Options { log_level: "debug".to_owned(), ..options }
     }
 
     /// A service VM that serves the volume, and a session over its control ring.
