@@ -240,7 +240,8 @@ fn a_volume_that_cannot_be_served_is_refused_by_name() {
         (&encrypted, "encrypt"),
         (&page, "the volume is refused: "),
     ] {
-        refused(Machine::new("log=error").volume(volume), START_FAILED, reason);
+        // Only read: a volume that needs recovery cannot have it then.
+        refused(Machine::new("log=error readonly").volume(volume), START_FAILED, reason);
     }
 }
 
