@@ -264,7 +264,10 @@ mod tests {
     use crate::server::tree::Tree;
     use crate::server::{ExportList, LockTable};
     use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, WITH_INDIRECT, WRITE};
-    use crate::wire::{MessageType, Tag, Tversion};
+    use crate::wire::{
+        Fid, LockFlags, LockType, MessageType, OpenFlags, Tag, Tattach, Tlock, Tlopen, Tmessage, Tversion,
+        VERSION,
+    };
     use std::boxed::Box;
     use std::vec::Vec;
 
@@ -318,6 +321,27 @@ mod tests {
             let request = Tversion { msize: 8192, version: b"9P2000.L" };
             let length = crate::wire::Tmessage::from(request).emit(Tag(tag), &mut bytes).unwrap();
             self.offer(&bytes[..length]);
+        }
+
+        /// Lets the client lock the root of the volume.
+        fn lock_root(&mut self) {
+            let fid = Fid(0);
+            let attach = Tattach { fid, afid: Fid::NOFID, uname: b"", aname: b"", n_uname: 0 };
+            let (kind, flags) = (LockType::Write, LockFlags::empty());
+            let requests: [Tmessage<'_>; 4] = [
+                Tversion { msize: 8192, version: VERSION }.into(),
+                attach.into(),
+                Tlopen { fid, flags: OpenFlags::RDONLY }.into(),
+                Tlock { fid, kind, flags, start: 0, length: 0, proc_id: 1, client_id: b"host" }.into(),
+            ];
+            for request in requests {
+                let mut bytes = [0; 64];
+                let tag = if request.kind() == MessageType::Tversion { Tag::NOTAG } else { Tag(1) };
+                let length = request.emit(tag, &mut bytes).unwrap();
+                self.offer(&bytes[..length]);
+            }
+            self.drain(100).unwrap();
+            assert_eq!(self.locks.len(), 1);
         }
 
         fn drain(&mut self, budget: u32) -> Result<Drained, Fault> {
@@ -396,6 +420,21 @@ mod tests {
         assert_eq!(bench.connection.arm(), Ok(false));
         assert_eq!(bench.connection.detach(), Some(2));
         assert_eq!(bench.connection.state(), State::Free);
+    }
+
+    #[test]
+    fn a_client_that_is_detached_or_stopped_has_no_locks_after_the_next_pass() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        bench.connection.detach();
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+        assert!(bench.locks.is_empty());
+
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        bench.offer(&[3, 0, 0]);
+        bench.drain(100).unwrap_err();
+        assert!(bench.locks.is_empty());
     }
 
     #[test]

@@ -15,8 +15,9 @@ use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::scatter::ScatterList;
 use skerry::server::{ExportList, Exports, LockTable, Scratch, Session, SessionLimits};
 use skerry::wire::{
-    Fid, GetattrMask, MessageType, Names, OpenFlags, Tag, Tattach, Tclunk, Tgetattr, Tlopen, Tmessage, Tread,
-    Treaddir, Treadlink, Tstatfs, Tversion, Twalk, Txattrwalk, VERSION,
+    Fid, GetattrMask, LockFlags, LockType, MessageType, Names, OpenFlags, Tag, Tattach, Tclunk, Tgetattr,
+    Tgetlock, Tlock, Tlopen, Tmessage, Tread, Treaddir, Treadlink, Tstatfs, Tversion, Twalk, Txattrwalk,
+    VERSION,
 };
 
 /// The system's allocator, with a count for each thread.
@@ -130,10 +131,11 @@ impl FileSystem for Small {
 fn no_request_makes_the_server_allocate() {
     let request_mask = GetattrMask::ALL;
     let (fid, offset, count) = (Fid(1), 0, 4096);
+    let (kind, start, length, proc_id, client_id) = (LockType::Write, 0, 0, 1, &b"host"[..]);
     let names: [&[&[u8]]; 4] = [&[b"file"], &[b"link"], &[], &[b"nothing"]];
     let walk = |newfid, names| Twalk { fid: Fid(0), newfid: Fid(newfid), wnames: Names::new(names).unwrap() };
     let attach = Tattach { fid: Fid(0), afid: Fid::NOFID, uname: b"", aname: b"/", n_uname: 0 };
-    let requests: [Tmessage<'_>; 18] = [
+    let requests: [Tmessage<'_>; 20] = [
         Tversion { msize: 8192, version: VERSION }.into(),
         attach.into(),
         walk(1, names[0]).into(),
@@ -144,6 +146,8 @@ fn no_request_makes_the_server_allocate() {
         Tlopen { fid: Fid(3), flags: OpenFlags::RDONLY }.into(),
         Tread { fid, offset, count }.into(),
         Treaddir { fid: Fid(3), offset, count }.into(),
+        Tlock { fid, kind, flags: LockFlags::BLOCK, start, length, proc_id, client_id }.into(),
+        Tgetlock { fid, kind, start, length, proc_id: 2, client_id }.into(),
         Treadlink { fid: Fid(2) }.into(),
         Tgetattr { fid, request_mask }.into(),
         Tstatfs { fid }.into(),

@@ -30,13 +30,13 @@ pub(super) fn attach(
         return Err(Errno::EBADF);
     }
     session.fids.check_insert(request.fid)?;
-    let (export, node, policy) = exports.resolve(request.aname)?;
+    let (export, node) = exports.resolve(request.aname, request.n_uname)?;
     let backend = exports.get(export)?;
     let attributes = backend.attributes(node)?;
     let handle = Handle {
         node,
         root: node,
-        uid: policy.user(request.n_uname),
+        uid: request.n_uname,
         export,
         kind: attributes.kind,
         state: FidState::Path,

@@ -303,6 +303,10 @@ fn errno(number: u32) -> Errno {
         Errno::EMSGSIZE,
         Errno::EOPNOTSUPP,
         Errno::ENODEV,
+        Errno::ENOLCK,
+        Errno::EOVERFLOW,
+        Errno::EACCES,
+        Errno::EPERM,
     ];
     known.into_iter().find(|errno| errno.number() == number).expect("an error that docs/protocol.md names")
 }

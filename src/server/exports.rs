@@ -3,7 +3,7 @@
 //! What a session can attach to, and how a name selects it.
 
 use super::access::{Policy, Subject};
-use super::export_options::ExportList;
+use super::export_options::{ExportList, components};
 use super::fid::Handle;
 use super::lock_table::LockTable;
 use super::name::SafeName;
@@ -92,7 +92,7 @@ impl<'a> Exports<'a> {
     /// As [`get`](Self::get).
     pub fn subject(&self, handle: &Handle) -> Result<Subject<'_>, Errno> {
         let backend = self.get(handle.export)?;
-        Ok(Subject { backend, policy: self.policy(handle.export), uid: handle.uid })
+        Ok(Subject { backend, policy: self.policy(handle.export), n_uname: handle.uid })
     }
 
     /// The locks on the files of all exports.
@@ -105,24 +105,107 @@ impl<'a> Exports<'a> {
     /// with the longest path that leads to it.
     ///
     /// # Errors
+    /// EACCES if the export checks its users, and `n_uname` may not search the way from the export to the directory;
     /// ENOENT for a name that is none of these, a path that no export leads to, and a path to nothing; ENOTDIR for a path
     /// to something that is no directory; EINVAL for `.` and `..` and ENAMETOOLONG for names no file can have ([`SafeName`]).
-    pub fn resolve(&self, aname: &[u8]) -> Result<(ExportId, Node, Policy), Errno> {
+    pub fn resolve(&self, aname: &[u8], n_uname: u32) -> Result<(ExportId, Node), Errno> {
         if aname == b"ctl" {
             let control = self.control.as_deref().ok_or(Errno::ENOENT)?;
-            return Ok((ExportId::CONTROL, control.root(), Policy::default()));
+            return Ok((ExportId::CONTROL, control.root()));
         }
         if !aname.is_empty() && aname.first() != Some(&b'/') {
             return Err(Errno::ENOENT);
         }
         let (number, export) = self.list.select(aname).ok_or(Errno::ENOENT)?;
+        // The operator opened the way to the export; below it the user has to be let through.
+        let exported = components(export.path().as_bytes()).count();
+        let subject = Subject { backend: &*self.volume, policy: export.policy, n_uname };
         let mut node = self.volume.root();
-        for component in aname.split(|byte| *byte == b'/').filter(|component| !component.is_empty()) {
+        for (depth, component) in components(aname).enumerate() {
+            if depth >= exported {
+                subject.may_search(node)?;
+            }
             node = self.volume.lookup(node, SafeName::new(component)?.bytes())?;
         }
         if self.volume.attributes(node)?.kind != FileKind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        Ok((ExportId(number), node, export.policy))
+        Ok((ExportId(number), node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::access::Squash;
+    use super::super::fid::FidState;
+    use super::*;
+    use crate::server::tree::{ROOT, Tree};
+
+    /// `/a/b/c`, and what is exported of it.
+    fn resolve(list: &[&'static str], aname: &str, n_uname: u32) -> Result<(Node, Policy), Errno> {
+        let mut tree = Tree::new();
+        let a = tree.add(ROOT, "a", FileKind::Directory, b"");
+        let b = tree.add(a, "b", FileKind::Directory, b"");
+        tree.add(b, "c", FileKind::Directory, b"");
+        let mut exported = ExportList::new();
+        list.iter().for_each(|text| exported.add(text).unwrap());
+        let mut locks = LockTable::default();
+        let exports = Exports::new(&mut tree, &exported, &mut locks);
+        exports.resolve(aname.as_bytes(), n_uname).map(|(export, node)| (node, exports.policy(export)))
+    }
+
+    const TRUSTING: Policy = Policy { check: false, squash: Squash::None, read_only: false };
+    const READ_ONLY: Policy = Policy { read_only: true, ..TRUSTING };
+
+    #[test]
+    fn the_export_nearest_to_a_directory_gives_its_policy() {
+        let list = ["/a/b:readonly", "/a"];
+        for (aname, expected) in [
+            ("/a", Ok((Node(3), TRUSTING))),
+            ("/a/b", Ok((Node(4), READ_ONLY))),
+            ("//a//b//c/", Ok((Node(5), READ_ONLY))),
+            ("", Err(Errno::ENOENT)),
+            ("/", Err(Errno::ENOENT)),
+            ("/b", Err(Errno::ENOENT)),
+            ("/a/b/d", Err(Errno::ENOENT)),
+        ] {
+            assert_eq!(resolve(&list, aname, 0), expected, "{aname}");
+        }
+    }
+
+    #[test]
+    fn the_way_from_a_checking_export_on_must_be_open_to_the_user() {
+        // Nobody but root may search the directories of this tree.
+        let closed = |list: &[&'static str], aname, n_uname| {
+            let mut tree = Tree::new();
+            let a = tree.add(ROOT, "a", FileKind::Directory, b"");
+            let b = tree.add(a, "b", FileKind::Directory, b"");
+            let mut exported = ExportList::new();
+            list.iter().for_each(|text| exported.add(text).unwrap());
+            let mut locks = LockTable::default();
+            let node = Exports::new(&mut tree, &exported, &mut locks).resolve(aname, n_uname);
+            assert!(node.is_err() || node == Ok((ExportId::FIRST, b)));
+            node.map(|_| ())
+        };
+        assert_eq!(closed(&["/:check"], b"/a/b", 1000), Err(Errno::EACCES));
+        assert_eq!(closed(&["/a:check"], b"/a/b", 1000), Err(Errno::EACCES));
+        assert_eq!(closed(&["/a/b:check"], b"/a/b", 1000), Ok(()), "the operator opened it");
+        assert_eq!(closed(&["/:check"], b"/a/b", 0), Ok(()));
+        assert_eq!(closed(&["/:check,squash=root:1:1"], b"/a/b", 0), Err(Errno::EACCES));
+        assert_eq!(closed(&["/"], b"/a/b", 1000), Ok(()), "the client's kernel checks");
+    }
+
+    #[test]
+    fn ctl_trusts_whoever_reaches_it() {
+        let (mut tree, mut control) = (Tree::new(), Tree::new());
+        let mut list = ExportList::new();
+        list.add("/:readonly,check").unwrap();
+        let mut locks = LockTable::default();
+        let exports = Exports::new(&mut tree, &list, &mut locks).with_control(&mut control);
+        let (export, node) = exports.resolve(b"ctl", 1000).unwrap();
+        let handle =
+            Handle { node, root: node, uid: 1000, export, kind: FileKind::Directory, state: FidState::Path };
+        assert_eq!(exports.subject(&handle).map(|subject| subject.policy), Ok(TRUSTING));
+        assert_eq!((export, export.backend()), (ExportId::CONTROL, Backend::Control));
     }
 }

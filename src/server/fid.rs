@@ -49,7 +49,7 @@ pub struct Handle {
     /// The directory that it was attached at, directly or through the fids that it was walked from; `..` stops
     /// there.
     pub root: Node,
-    /// The user that attached (`n_uname` of Tattach).
+    /// The user that attached (`n_uname` of Tattach); whom the user acts as, [`Exports::subject`](super::Exports::subject) says.
     pub uid: u32,
     /// The export that `node` and `root` belong to.
     pub export: ExportId,
