@@ -75,7 +75,7 @@ impl Options {
             line.push_str(" readonly");
         }
         for export in &self.exports {
-            list.add(export).map_err(|error| anyhow!("the export {export:?}: {error}"))?;
+            list.add(export).map_err(|error| anyhow!("{error}"))?;
             if export.contains(|character: char| character.is_ascii_whitespace()) {
                 bail!("the export {export:?}: its path has a space, which the image's command line cannot hold");
             }
