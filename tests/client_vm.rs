@@ -15,7 +15,7 @@ use std::process::Command;
 
 use skerry_host::bridge::{self, Bridge, Socket};
 use skerry_host::client_vm::{
-    ClientVm, Disk, MOUNT_LIMIT, Options, Output, Server, Streams, mount_options, output,
+    ClientVm, Disk, MOUNT_LIMIT, Mount, Options, Output, Server, Streams, output,
 };
 use skerry_host::{service_vm, volume_image, workspace};
 use tempfile::TempDir;
@@ -30,16 +30,11 @@ fn scratch() -> TempDir {
 }
 
 /// The service VM with `volume`, and sockets for `count` clients.
-fn served(volume: &Path, directory: &Path, count: usize) -> (Bridge, Vec<Socket>) {
+fn served(volume: &Path, readonly: bool, directory: &Path, count: usize) -> (Bridge, Vec<Socket>) {
     let socket =
         |number| Socket { path: directory.join(format!("socket-{number}")), tag: "skerry".to_owned() };
     let sockets: Vec<Socket> = (0..count).map(socket).collect();
-    let service = service_vm::Options {
-        image: service_vm::default_image().unwrap(),
-        volume: volume.to_path_buf(),
-        memory: 32,
-        log_level: "info".to_owned(),
-    };
+    let service = service_vm::Options { readonly, ..service_vm::Options::new(volume).unwrap() };
     let options = bridge::Options { service, sockets: sockets.clone() };
     (Bridge::start(&options).unwrap(), sockets)
 }
@@ -86,6 +81,7 @@ fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     let disk = |writable| Disk { image: volume.path().to_path_buf(), writable };
     let client = |server, writable, command: String| Options {
         disk: Some(disk(writable)),
+        mount: Mount { readonly: true, ..Mount::default() },
         files: Some(files.clone()),
         programs: programs.split(' ').map(str::to_owned).collect(),
         ..Options::run(server, command)
@@ -96,8 +92,9 @@ fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 
     let untouched = host_sum(volume.path());
-    let (_bridge, mut sockets) = served(volume.path(), scratch.path(), 1);
-    let mounts: Vec<String> = MSIZES.iter().map(|&msize| format!("'{}'", mount_options(msize))).collect();
+    let (_bridge, mut sockets) = served(volume.path(), true, scratch.path(), 1);
+    let mount = |&msize: &u32| format!("'{}'", Mount { msize, readonly: true, ..Mount::default() });
+    let mounts: Vec<String> = MSIZES.iter().map(mount).collect();
     let compare = format!("sh /truth/compare.sh skerry {}", mounts.join(" "));
     let said = succeeded(output(&client(sockets.pop().map(Server::VhostUser), false, compare)).unwrap());
     eprint!("{said}");
@@ -169,7 +166,7 @@ const VERIFY_UNTIL_TOLD: &str = "exec 9<&0
 fn a_client_that_is_killed_harms_no_other_and_its_socket_can_be_attached_again() {
     let scratch = scratch();
     let (volume, files) = small_volume(scratch.path());
-    let (_bridge, sockets) = served(volume.path(), scratch.path(), 2);
+    let (_bridge, sockets) = served(volume.path(), false, scratch.path(), 2);
 
     let mut doomed = Attended::start(&sockets[0], "first client", &files, VERIFY_UNTIL_TOLD);
     let mut other = Attended::start(&sockets[1], "second client", &files, VERIFY_UNTIL_TOLD);

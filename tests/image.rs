@@ -12,6 +12,8 @@ mod hotplug;
 mod machine;
 #[path = "image/parsers.rs"]
 mod parsers;
+#[path = "image/wall_time.rs"]
+mod wall_time;
 
 use std::time::{Duration, Instant};
 
@@ -91,9 +93,11 @@ fn a_command_line_with_an_unknown_word_is_refused() {
         // What the service VM ended for is always told.
         ("log=off", "log=off; known are error"),
         ("log=info log=info", "gives \"log\" more than once"),
+        ("readonly readonly", "gives \"readonly\" more than once"),
+        ("export=volume", "wrong export: "),
         ("provoke=sleep", "provoke=sleep; known are panic "),
         (&long_word, &long_word),
-        (&"log=info ".repeat(100), "longer than 512 bytes"),
+        (&"log=info ".repeat(300), "longer than 2048 bytes"),
     ] {
         refused(Machine::new(line), COMMAND_LINE, reason);
     }
@@ -236,7 +240,8 @@ fn a_volume_that_cannot_be_served_is_refused_by_name() {
         (&encrypted, "encrypt"),
         (&page, "the volume is refused: "),
     ] {
-        refused(Machine::new("log=error").volume(volume), START_FAILED, reason);
+        // Only read: a volume that needs recovery cannot have it then.
+        refused(Machine::new("log=error readonly").volume(volume), START_FAILED, reason);
     }
 }
 

@@ -5,9 +5,10 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use skerry::wire::{Fid, GetattrMask, OpenFlags, QidKind, Tag, Tflush, Tmessage, Tread};
-use skerry_host::client::ClientError;
+use skerry::wire::{Fid, GetattrMask, OpenFlags, QidKind, Tag, Tflush, Tmessage, Tread, UnlinkFlags};
+use skerry_host::client::{Client, ClientError, RingTransport};
 use skerry_host::ring_driver::Chaining;
 use support::{BIG, DEEP, MANY, Volume, pattern};
 
@@ -89,7 +90,7 @@ fn offset_of(entry: &skerry_host::client::DirectoryEntry) -> u64 {
 #[test]
 fn errors_are_error_numbers_and_the_session_goes_on() {
     let volume = Volume::new();
-    let (_vm, mut client) = volume.serve();
+    let (_vm, mut client) = volume.serve_readonly();
     fails_with(client.attach(b"/nowhere"), ENOENT);
     let (root, _) = client.attach(b"").unwrap();
     fails_with(client.walk_path(root, b"missing"), ENOENT);
@@ -104,6 +105,56 @@ fn errors_are_error_numbers_and_the_session_goes_on() {
     let above = client.walk(root, &[b"..", b"..", b"hello"]).unwrap();
     assert_eq!(above.qids.len(), 3, "`..` of the root is the root");
     assert_eq!(client.read_file(root, b"hello").unwrap(), b"Hello, skerry!\n");
+}
+
+#[test]
+fn a_volume_that_is_only_read_is_not_changed_by_a_byte() {
+    let volume = Volume::new();
+    let before = std::fs::read(volume.path()).unwrap();
+    let (vm, mut client) = volume.serve_readonly();
+    let (root, _) = client.attach(b"").unwrap();
+    fails_with(client.create(root, b"new"), EROFS);
+    fails_with(client.mkdir(root, b"new", 0o755, 0), EROFS);
+    fails_with(client.unlinkat(root, b"hello", UnlinkFlags::empty()), EROFS);
+    for flags in [OpenFlags::RDWR, OpenFlags::RDONLY | OpenFlags::TRUNC] {
+        let hello = client.walk_path(root, b"hello").unwrap();
+        fails_with(client.open(hello, flags), EROFS);
+        client.clunk(hello).unwrap();
+    }
+    let (ctl, _) = client.attach(b"ctl").unwrap();
+    assert!(text(&mut client, ctl, "volume").starts_with("access readonly\n"));
+    drop(vm);
+    assert!(std::fs::read(volume.path()).unwrap() == before, "serving a volume changed it");
+}
+
+/// The text of a file.
+fn text(client: &mut Client<RingTransport>, root: Fid, path: &str) -> String {
+    String::from_utf8(client.read_file(root, path.as_bytes()).unwrap()).unwrap()
+}
+
+#[test]
+fn the_images_time_is_the_hosts_and_does_not_go_back() {
+    let volume = Volume::new();
+    let (_vm, mut client) = volume.serve();
+    let (ctl, _) = client.attach(b"ctl").unwrap();
+    let mut time = || -> f64 {
+        let stats = text(&mut client, ctl, "stats");
+        let line = stats.lines().find_map(|line| line.strip_prefix("time_seconds ")).unwrap();
+        line.parse().unwrap()
+    };
+    let mut last = 0.0;
+    // Long enough for the real-time clock to be looked at again.
+    let end = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < end {
+        let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let told = time();
+        let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!(told >= last, "{told} after {last}");
+        assert!(before - 1.5 <= told && told <= after + 1.5, "{told} between {before} and {after}");
+        last = told;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("{:+} s from the host's", last - SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64());
 }
 
 #[test]

@@ -8,20 +8,17 @@ use core::ptr::NonNull;
 
 use skerry::fs::Errno;
 use skerry::fs::command::{Attachment, Command, MemoryRange};
-use skerry::fs::synth::ControlPlane;
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::server::SessionLimits;
 use skerry::service::{Connection, RingStatistics, State};
 use skerry::virtq::{Notify, QueueConfiguration, RingFeatures};
 
-use crate::interrupts::wake;
 use crate::ivshmem::{Doorbell, IvshmemError, PluggedIvshmem};
 use crate::paging::AddressSpace;
 use crate::pci::bridge::PortError;
-use crate::{clock, heap};
 
 /// Clients at a time.
-const SLOTS: u8 = 8;
+pub const SLOTS: u8 = 8;
 
 /// What a client's session may hold. Eight tables of fids take 8.5 MiB of the heap (`HEAP_MINIMUM` in linker.ld).
 const LIMITS: SessionLimits = SessionLimits { max_fids: 32_768, max_msize: 1 << 20 };
@@ -145,26 +142,19 @@ impl Clients {
     }
 }
 
-impl ControlPlane for Clients {
-    fn slots(&self) -> u8 {
-        SLOTS
+impl Clients {
+    /// Clients that are attached.
+    pub fn attached(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.plugged.is_some()).count()
     }
 
-    fn write_statistics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let heap = heap::statistics();
-        writeln!(out, "uptime_microseconds {}", clock::microseconds_since_start())?;
-        writeln!(out, "wake_ups {}", wake::wake_ups())?;
-        writeln!(out, "unexpected_interrupts {}", wake::unexpected_interrupts())?;
-        writeln!(out, "heap_used {}", heap.used)?;
-        writeln!(out, "heap_size {}", heap.size)?;
-        writeln!(out, "heap_allocations {}", heap.allocations)?;
-        writeln!(out, "heap_allocations_while_serving {}", heap.data_path_allocations)?;
-        writeln!(out, "page_tables_free {}", self.space.free_tables())?;
-        let attached = self.slots.iter().filter(|slot| slot.plugged.is_some()).count();
-        writeln!(out, "clients_attached {attached}")
+    /// Page tables that further clients can have.
+    pub fn free_page_tables(&self) -> usize {
+        self.space.free_tables()
     }
 
-    fn write_status(&self, slot: u8, out: &mut dyn fmt::Write) -> fmt::Result {
+    /// As [`ControlPlane::write_status`](skerry::fs::synth::ControlPlane::write_status).
+    pub fn write_status(&self, slot: u8, out: &mut dyn fmt::Write) -> fmt::Result {
         let Some(slot) = self.slots.get(usize::from(slot)) else { return Ok(()) };
         let fault = match slot.connection.state() {
             State::Free => writeln!(out, "state free").map(|()| None),
@@ -192,7 +182,8 @@ impl ControlPlane for Clients {
         writeln!(out, "bytes_copied {}", session.statistics().bytes_copied)
     }
 
-    fn command(&mut self, slot: u8, command: &Command) -> Result<(), Errno> {
+    /// As [`ControlPlane::command`](skerry::fs::synth::ControlPlane::command).
+    pub fn command(&mut self, slot: u8, command: &Command) -> Result<(), Errno> {
         match command {
             Command::Attach(attachment) => self.attach(slot, attachment),
             Command::Doorbell(value) => self.set_doorbell(slot, *value),

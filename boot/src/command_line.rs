@@ -1,21 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The kernel command line: words `key=value`, each key at most once, nothing unknown.
+//! The kernel command line: `readonly`, and words `key=value`, nothing unknown, all but `export` at most once.
 //!
-//! | key       | values                                    | meaning                                            |
-//! |-----------|-------------------------------------------|----------------------------------------------------|
-//! | `log`     | `error warn info debug trace`             | which records are logged; `info` if not given      |
-//! | `provoke` | the names of [`Provocation`]              | break on purpose once the memory is mapped, instead of serving: a test of the protections |
+//! | word       | values                                    | meaning                                            |
+//! |------------|-------------------------------------------|----------------------------------------------------|
+//! | `log=`     | `error warn info debug trace`             | which records are logged; `info` if not given      |
+//! | `readonly` |                                           | the volume is only read                            |
+//! | `export=`  | `PATH:options`, as [`skerry::server::export_options`] has it | a directory that is exported; the whole volume if none is given |
+//! | `provoke=` | the names of [`Provocation`]              | break on purpose once the memory is mapped, instead of serving: a test of the protections |
 
 use core::fmt;
 
 use log::LevelFilter;
+use skerry::server::ExportList;
+use skerry::server::export_options::ExportError;
 
 /// What the command line asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
     /// `log=`: records of this level and above are logged.
     pub log: LevelFilter,
+    /// `readonly`: nothing is written to the volume.
+    pub readonly: bool,
+    /// `export=`: what clients may attach to.
+    pub exports: ExportList,
     /// `provoke=`: an exception to raise, to see that it is caught and reported.
     pub provoke: Option<Provocation>,
 }
@@ -62,6 +70,8 @@ pub enum CommandLineError<'a> {
     UnknownValue(&'a str, &'a str),
     /// A key that was given before.
     Repeated(&'a str),
+    /// An export that cannot be.
+    Export(ExportError<'a>),
 }
 
 impl fmt::Display for CommandLineError<'_> {
@@ -72,7 +82,7 @@ impl fmt::Display for CommandLineError<'_> {
                 write!(f, "the kernel command line's word \"{word}\" is not of the form key=value")
             }
             Self::UnknownKey(key) => {
-                write!(f, "the kernel command line's key \"{key}\" is unknown: log, provoke")
+                write!(f, "the kernel command line's key \"{key}\" is unknown: log, export, provoke")
             }
             Self::UnknownValue("provoke", value) => {
                 write!(f, "the kernel command line has provoke={value}; known are")?;
@@ -81,6 +91,7 @@ impl fmt::Display for CommandLineError<'_> {
             Self::UnknownValue(key, value) => {
                 write!(f, "the kernel command line has {key}={value}; known are error warn info debug trace")
             }
+            Self::Export(error) => write!(f, "the kernel command line has a wrong export: {error}"),
             Self::Repeated(key) => write!(f, "the kernel command line gives \"{key}\" more than once"),
         }
     }
@@ -93,12 +104,21 @@ impl CommandLine {
     /// [`CommandLineError`], for the first word that is refused.
     pub fn parse(line: &[u8]) -> Result<Self, CommandLineError<'_>> {
         let line = core::str::from_utf8(line).map_err(|_| CommandLineError::Encoding)?;
-        let (mut log, mut provoke) = (None, None);
+        let (mut log, mut readonly, mut provoke) = (None, None, None);
+        let mut exports: Option<ExportList> = None;
         for word in line.split_ascii_whitespace() {
+            if word == "readonly" {
+                set(&mut readonly, word, true)?;
+                continue;
+            }
             let (key, value) = word.split_once('=').ok_or(CommandLineError::NoValue(word))?;
             let unknown_value = CommandLineError::UnknownValue(key, value);
             match key {
                 "log" => set(&mut log, key, level(value).ok_or(unknown_value)?)?,
+                "export" => {
+                    let exports = exports.get_or_insert_with(ExportList::new);
+                    exports.add(value).map_err(CommandLineError::Export)?;
+                }
                 "provoke" => {
                     let named = PROVOCATIONS.iter().find(|(name, _)| *name == value);
                     set(&mut provoke, key, named.ok_or(unknown_value)?.1)?;
@@ -106,7 +126,12 @@ impl CommandLine {
                 _ => return Err(CommandLineError::UnknownKey(key)),
             }
         }
-        Ok(Self { log: log.unwrap_or(LevelFilter::Info), provoke })
+        Ok(Self {
+            log: log.unwrap_or(LevelFilter::Info),
+            readonly: readonly.unwrap_or(false),
+            exports: exports.unwrap_or_default(),
+            provoke,
+        })
     }
 }
 

@@ -8,7 +8,7 @@
 //! | processor and memory                   | `layout paging heap interrupts apic clock memory_functions`      |
 //! | what it tells                          | `serial logger`                                                  |
 //! | devices                                | `pci virtio_pci pmem ivshmem`                                    |
-//! | serving                                | `control_ring clients service_loop`                              |
+//! | serving                                | `control_ring control_plane clients service_loop`                |
 //!
 //! One processor, one thread, one address space in which every address is mapped to itself. Interrupts only wake.
 
@@ -21,6 +21,7 @@ mod apic;
 mod clients;
 mod clock;
 mod command_line;
+mod control_plane;
 mod control_ring;
 mod entry;
 mod exit;

@@ -2,11 +2,14 @@
 
 //! The driver of virtio-pmem (virtio 1.3, section 5.19): a host file as memory, and a request that makes it durable.
 
+use alloc::boxed::Box;
 use core::fmt;
 
+use skerry::mem::region::{Flush, FlushFault};
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::{DeviceStatus, Transport};
 
+use crate::clock::Deadline;
 use crate::paging::{AddressSpace, MapError, Rights};
 use crate::pci::{Function, Identity};
 use crate::virtio_pci::{IdentityMapped, PciTransport, VirtioError};
@@ -19,6 +22,8 @@ const QUEUE: u16 = 0;
 const QUEUE_SIZE: usize = 4;
 /// `VIRTIO_PMEM_REQ_TYPE_FLUSH`.
 const FLUSH: u32 = 0;
+/// How long the host may take for a flush, in microseconds. All clients wait meanwhile.
+const PATIENCE: u64 = 120_000_000;
 /// Offsets in the device's configuration.
 const CONFIG_START: usize = 0;
 const CONFIG_SIZE: usize = 8;
@@ -45,6 +50,8 @@ pub enum PmemError {
     Map(MapError),
     /// The host could not make the memory durable; this is what it answered.
     Flush(u32),
+    /// The host did not answer in time. The device is not used any more.
+    Silence,
 }
 
 impl fmt::Display for PmemError {
@@ -57,6 +64,9 @@ impl fmt::Display for PmemError {
             Self::Flush(answer) => {
                 write!(f, "the host failed to flush the file to its disk (answer {answer:#x})")
             }
+            Self::Silence => {
+                write!(f, "the host did not answer a flush request within {} s", PATIENCE / 1_000_000)
+            }
         }
     }
 }
@@ -67,6 +77,13 @@ impl From<virtio_drivers::Error> for PmemError {
     }
 }
 
+/// A request and the room for its answer, as the device sees them.
+#[derive(Debug)]
+struct Exchange {
+    request: [u8; 4],
+    answer: [u8; 4],
+}
+
 /// A virtio-pmem device in use.
 #[derive(Debug)]
 pub struct Pmem {
@@ -74,6 +91,8 @@ pub struct Pmem {
     queue: VirtQueue<IdentityMapped, QUEUE_SIZE>,
     start: u64,
     length: u64,
+    /// `None` while a request is in flight: for ever, if the device does not answer it.
+    exchange: Option<Box<Exchange>>,
 }
 
 impl Pmem {
@@ -101,7 +120,8 @@ impl Pmem {
         let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false)?;
         queue.set_dev_notify(false);
         transport.finish_init();
-        Ok(Self { transport, queue, start, length })
+        let exchange = Some(Box::new(Exchange { request: FLUSH.to_le_bytes(), answer: [0; 4] }));
+        Ok(Self { transport, queue, start, length, exchange })
     }
 
     /// The memory: address and length.
@@ -113,25 +133,49 @@ impl Pmem {
     /// queue is polled: the device cannot interrupt.
     ///
     /// # Errors
-    /// [`PmemError::Flush`], [`PmemError::Queue`].
-    pub fn flush(&mut self) -> Result<(), PmemError> {
-        let request = FLUSH.to_le_bytes();
-        let mut answer = [0xff; 4];
+    /// [`PmemError::Flush`], [`PmemError::Queue`], [`PmemError::Silence`].
+    pub fn request_flush(&mut self) -> Result<(), PmemError> {
+        let mut exchange = self.exchange.take().ok_or(PmemError::Silence)?;
+        exchange.answer = [0xff; 4];
+        let Exchange { request, answer } = &mut *exchange;
         let (inputs, outputs) = (&[&request[..]], &mut [&mut answer[..]]);
-        // SAFETY: request and answer live on, untouched, until `pop_used` below has taken the token back: nothing in between
-        // returns.
-        let token = unsafe { self.queue.add(inputs, outputs) }?;
+        // SAFETY: request and answer are in a box that is either taken back from the device by `pop_used` below, untouched until
+        // then, or leaked.
+        let token = match unsafe { self.queue.add(inputs, outputs) } {
+            Ok(token) => token,
+            Err(error) => {
+                self.exchange = Some(exchange);
+                return Err(error.into());
+            }
+        };
         if self.queue.should_notify() {
             self.transport.notify(QUEUE);
         }
+        let deadline = Deadline::after(PATIENCE);
         while !self.queue.can_pop() {
+            if deadline.is_past() {
+                // The device may still write to it.
+                Box::leak(exchange);
+                return Err(PmemError::Silence);
+            }
             core::hint::spin_loop();
         }
         // SAFETY: the same buffers as were passed to `add`, still valid.
-        unsafe { self.queue.pop_used(token, inputs, outputs) }?;
-        match u32::from_le_bytes(answer) {
-            0 => Ok(()),
-            answer => Err(PmemError::Flush(answer)),
+        if let Err(error) = unsafe { self.queue.pop_used(token, inputs, outputs) } {
+            Box::leak(exchange);
+            return Err(error.into());
         }
+        let answer = u32::from_le_bytes(exchange.answer);
+        self.exchange = Some(exchange);
+        if answer == 0 { Ok(()) } else { Err(PmemError::Flush(answer)) }
+    }
+}
+
+impl Flush for Pmem {
+    fn flush(&mut self) -> Result<(), FlushFault> {
+        self.request_flush().map_err(|error| {
+            log::error!("the volume's device: {error}");
+            FlushFault
+        })
     }
 }

@@ -15,8 +15,8 @@ const MAGIC: u32 = 0x336e_c578;
 const VERSION_WITH_MEMORY_MAP: u32 = 1;
 /// Entries of the memory map that are taken; QEMU gives fewer than ten.
 const MEMORY_MAP_CAPACITY: usize = 32;
-/// Longest command line that is taken, in bytes.
-pub const COMMAND_LINE_CAPACITY: usize = 512;
+/// Longest command line that is taken, in bytes. QEMU has room for 4096, and does not see to it.
+pub const COMMAND_LINE_CAPACITY: usize = 2048;
 /// `XEN_HVM_MEMMAP_TYPE_RAM`.
 const TYPE_RAM: u32 = 1;
 

@@ -5,14 +5,15 @@
 use alloc::boxed::Box;
 
 use skerry::ext4::Volume;
-use skerry::fs::FileSystem;
 use skerry::fs::synth::ControlTree;
-use skerry::mem::region::{MappedRegion, ReadOnly};
+use skerry::fs::{Errno, FileSystem};
+use skerry::mem::region::MappedRegion;
 use skerry::server::{ExportList, Exports, LockTable};
 use skerry::service::{Connection, Drained, Fault, Scratch};
 
 use crate::clients::Clients;
 use crate::clock::Deadline;
+use crate::control_plane::{Plane, VolumeState};
 use crate::heap;
 use crate::interrupts::wake;
 use crate::ivshmem::Doorbell;
@@ -33,30 +34,29 @@ pub struct Control {
     pub doorbell: Doorbell,
 }
 
+/// The volume that is served, in the memory of its device.
+pub type ServedVolume = Volume<MappedRegion<Pmem>>;
+
 /// Everything that serves.
 pub struct Service {
-    volume: Volume<MappedRegion<ReadOnly>>,
-    /// Holds the device that the volume's memory belongs to.
-    _pmem: Pmem,
-    control: Control,
-    clients: Clients,
+    volume: ServedVolume,
+    state: VolumeState,
     /// What is exported of the volume.
     list: ExportList,
     /// The locks of all sessions.
     locks: LockTable,
+    control: Control,
+    clients: Clients,
     scratch: Box<Scratch>,
 }
 
 impl Service {
     /// Joins the parts.
-    pub fn new(
-        volume: Volume<MappedRegion<ReadOnly>>,
-        pmem: Pmem,
-        control: Control,
-        clients: Clients,
-    ) -> Self {
-        let (list, locks) = (ExportList::default(), LockTable::default());
-        Self { volume, _pmem: pmem, control, clients, list, locks, scratch: Box::default() }
+    pub fn new(volume: ServedVolume, list: ExportList, control: Control, clients: Clients) -> Self {
+        let writable = volume.check_writable(volume.root()) != Err(Errno::EROFS);
+        let state = VolumeState::new(writable);
+        let locks = LockTable::default();
+        Self { volume, state, list, locks, control, clients, scratch: Box::default() }
     }
 
     /// Serves for ever.
@@ -84,14 +84,17 @@ impl Service {
 
     /// Gives each ring its turn; says whether any request was served.
     fn drain(&mut self) -> bool {
-        let Self { volume, control, clients, list, locks, scratch, .. } = self;
-        let volume: &mut dyn FileSystem = volume;
+        let Self { volume, state, control, clients, list, locks, scratch } = self;
         let mut served = false;
 
-        let mut tree = ControlTree(clients);
-        let mut exports = Exports::new(&mut *volume, list, locks).with_control(&mut tree);
+        state.locks = locks.len();
+        let mut plane = Plane { clients, volume: state };
+        let mut tree = ControlTree(&mut plane);
+        let mut exports = Exports::new(volume, list, locks).with_control(&mut tree);
         let drained = control.connection.drain(&mut exports, scratch, &mut control.doorbell, BUDGET);
         served |= report("the control ring", None, drained);
+        // The reply is on its way, but the next one comes after this.
+        state.rest_if_wanted(|| volume.synchronize());
 
         let mut exports = Exports::new(volume, list, locks);
         heap::without_allocations(|| {

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use skerry::ext4::Volume;
 use skerry::mem::guest::{GuestAddress, GuestMemory};
-use skerry::mem::region::{MappedRegion, ReadOnly};
+use skerry::mem::region::MappedRegion;
 use skerry::server::SessionLimits;
 use skerry::service::Connection;
 
@@ -21,7 +21,7 @@ use crate::paging::{AddressSpace, Rights};
 use crate::pci::{self, Function, Identity};
 use crate::pmem::{self, Pmem};
 use crate::pvh::StartInfoError;
-use crate::service_loop::{Control, Service};
+use crate::service_loop::{Control, ServedVolume, Service};
 use crate::{clock, heap, interrupts, layout, paging, provoke, pvh, virtio_pci};
 
 /// What the session on the control ring may hold: it serves one process of the host.
@@ -73,10 +73,10 @@ pub unsafe fn start(start_info: u32) -> Result<Service, Status> {
     for (function, identity) in pci::functions(0) {
         log::debug!("{function} is {identity}");
     }
-    let (pmem, volume) = open_volume(&mut space)?;
+    let volume = open_volume(&mut space, command_line.readonly)?;
     let control = open_control(&mut space, target)?;
     let clients = Clients::new(space);
-    let service = Service::new(volume, pmem, control, clients);
+    let service = Service::new(volume, command_line.exports, control, clients);
     log::info!("ready after {} microseconds", clock::microseconds_since_start());
     Ok(service)
 }
@@ -87,25 +87,29 @@ fn find(what: &str, is_it: impl Fn(Identity) -> bool) -> Result<(Function, Ident
         .ok_or_else(|| refuse(format_args!("there is no {what} on PCI bus 0: add one to the service VM")))
 }
 
-fn open_volume(space: &mut AddressSpace) -> Result<(Pmem, Volume<MappedRegion<ReadOnly>>), Status> {
+fn open_volume(space: &mut AddressSpace, readonly: bool) -> Result<ServedVolume, Status> {
     let (function, identity) =
         find("virtio-pmem device", |identity| virtio_pci::device_type(identity) == Some(pmem::DEVICE_TYPE))?;
-    // Read only, as everything that is served is: a stray store is an exception, not a damaged volume.
-    let mut pmem = Pmem::open(function, identity, Rights::ReadOnly, space)
-        .map_err(|error| refuse(format_args!("the virtio-pmem device {function}: {error}")))?;
+    let failed = |error: &dyn fmt::Display| refuse(format_args!("the virtio-pmem device {function}: {error}"));
+    // Where nothing is to be written, a stray store is an exception, not a damaged volume.
+    let rights = if readonly { Rights::ReadOnly } else { Rights::ReadWrite };
+    let mut pmem = Pmem::open(function, identity, rights, space).map_err(|error| failed(&error))?;
     let (start, length) = pmem.memory();
     log::debug!("volume: {length} bytes at {start:#x}");
     // A host that cannot flush is found out now, not when a client asks for it.
-    pmem.flush().map_err(|error| refuse(format_args!("the virtio-pmem device {function}: {error}")))?;
-    let start = NonNull::new(start as *mut u8)
-        .ok_or_else(|| refuse(format_args!("the virtio-pmem device {function} has no address")))?;
-    // SAFETY: the device's memory was mapped, readable, and is never unmapped; its length is below 2^47, the limit of
-    // what is mapped; the host keeps others from writing the file, and the image has no right to.
-    let region = unsafe { MappedRegion::new(start, length as usize) };
-    let volume =
-        Volume::mount(region).map_err(|error| refuse(format_args!("the volume is refused: {error}")))?;
-    log::info!("volume of {} MiB mounted", length >> 20);
-    Ok((pmem, volume))
+    pmem.request_flush().map_err(|error| failed(&error))?;
+    let start = NonNull::new(start as *mut u8).ok_or_else(|| failed(&"it has no address"))?;
+    let volume = if readonly {
+        // SAFETY: the device's memory was mapped, readable, and is never unmapped; its length is below 2^47, the limit of
+        // what is mapped; the host keeps others from writing the file, and the image has no right to.
+        Volume::mount(unsafe { MappedRegion::read_only(start, length as usize, pmem) })
+    } else {
+        // SAFETY: as above, but the memory was mapped writable, too; nothing else of the image refers to it.
+        Volume::mount_writable(unsafe { MappedRegion::writable(start, length as usize, pmem) }, clock::now)
+    };
+    let volume = volume.map_err(|error| refuse(format_args!("the volume is refused: {error}")))?;
+    log::info!("volume of {} MiB mounted{}", length >> 20, if readonly { ", read-only" } else { "" });
+    Ok(volume)
 }
 
 fn open_control(space: &mut AddressSpace, target: InterruptTarget) -> Result<Control, Status> {

@@ -21,7 +21,7 @@ mod plane;
 mod slot;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -55,10 +55,12 @@ pub struct Options {
     pub sockets: Vec<Socket>,
 }
 
-/// A running bridge with its service VM. Dropping it ends both and removes the sockets.
+/// A running bridge with its service VM. Dropping it kills the service VM and removes the sockets; [`Bridge::rest`] comes before
+/// an orderly end.
 #[derive(Debug)]
 pub struct Bridge {
     slots: Vec<Slot>,
+    plane: Arc<Mutex<ControlPlane>>,
     vm: ServiceVm,
 }
 
@@ -75,13 +77,31 @@ impl Bridge {
         let ctl = vm.connect(connections.requests)?;
         let plane = ControlPlane::new(connections.qmp, connections.control, ctl)?;
         let plane = Arc::new(Mutex::new(plane));
-        let mut bridge = Self { slots: Vec::new(), vm };
+        let mut bridge = Self { slots: Vec::new(), plane, vm };
         for (number, socket) in (0..).zip(&options.sockets) {
-            let slot = Slot::listen(number, &socket.path, &socket.tag, plane.clone())?;
+            let slot = Slot::listen(number, &socket.path, &socket.tag, bridge.plane.clone())?;
             bridge.slots.push(slot);
             log::info!("clients of {:?} connect at {}", socket.tag, socket.path.display());
         }
         Ok(bridge)
+    }
+
+    /// Whether the volume is only read.
+    #[must_use]
+    pub fn is_readonly(&self) -> bool {
+        self.vm.is_readonly()
+    }
+
+    /// Brings the volume to rest: what clients have written is flushed and in its place, and no journal has to be replayed when it
+    /// is used next. To be called when clients are done: what they change afterwards ends it. (Without it nothing is lost.)
+    ///
+    /// # Errors
+    /// If the service VM has ended, or does not manage to within a minute or so.
+    pub fn rest(&mut self) -> Result<()> {
+        if self.is_readonly() {
+            return Ok(());
+        }
+        self.plane.lock().unwrap_or_else(PoisonError::into_inner).rest()
     }
 
     /// How the service VM ended, if it has ended within `limit`. It should not end while the bridge lives: to the user that is an

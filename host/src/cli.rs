@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
+use skerry::server::ExportList;
 use skerry_host::bridge::SLOTS;
 use skerry_host::client_vm::{LARGEST_MSIZE, MemorySize};
 
@@ -29,12 +30,18 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Vm {
-    /// Serve a volume that is made of DIR (by mkfs.ext4 -d) and removed at the end.
+    /// Serve a volume that is made of DIR (by mkfs.ext4 -d) and removed at the end, with all changes.
     #[arg(long, value_name = "DIR", conflicts_with = "volume")]
     pub import: Option<PathBuf>,
-    /// Serve this ext4 image. Without this and --import: a small demo.
+    /// Serve this ext4 image. Without this and --import: a demo, which keeps its changes.
     #[arg(long, value_name = "IMG")]
     pub volume: Option<PathBuf>,
+    /// Write nothing to the volume, and mount it read-only.
+    #[arg(long)]
+    pub readonly: bool,
+    /// Export the directory PATH of the volume instead of all of it; may be given several times. The client mounts the first.
+    #[arg(long = "export", value_name = "PATH[:OPTION,...]", value_parser = export)]
+    pub exports: Vec<String>,
     /// Run CMD (by sh -c) in the client instead of a shell; exit with its exit status.
     #[arg(long, value_name = "CMD", conflicts_with = "no_client")]
     pub run: Option<String>,
@@ -59,7 +66,12 @@ pub struct Vm {
 }
 
 const AFTER_HELP: &str = "\
-The client mounts the volume read-only: the server does not write yet.
+Options of an export: trust (the client's kernel checks what a user may do;
+the default), check (the server does), readonly, squash=root:UID:GID,
+squash=all:UID:GID. A path has no spaces and no commas.
+
+What is written survives whatever happens to the service VM. Power loss
+survives what was synced, and all of it when the command has ended.
 
 Standard input that is no terminal is the command's; without --run, a shell
 in the client reads it. Only the command's output goes to standard output.
@@ -69,6 +81,17 @@ signal n); 125 if Skerry itself fails; 2 for a wrong command line.
 
 Environment: ACCEL=kvm or ACCEL=tcg overrides the choice of accelerator;
 SKERRY_QEMU names another QEMU.";
+
+/// An export, as the image will take it.
+fn export(text: &str) -> Result<String, String> {
+    let mut list = ExportList::new();
+    list.add(text).map_err(|error| error.to_string())?;
+    let path = list.exports().first().map_or("", |export| export.path());
+    if path.contains(|character: char| character.is_ascii_whitespace() || character == ',') {
+        return Err("a path with a space or a comma cannot be told to the image or to mount".to_owned());
+    }
+    Ok(text.to_owned())
+}
 
 /// Log levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,6 +134,16 @@ mod tests {
     #[test]
     fn two_volumes_are_refused() {
         assert!(Cli::try_parse_from(["skerry", "vm", "--import", "d", "--volume", "i"]).is_err());
+    }
+
+    #[test]
+    fn an_export_is_checked_before_anything_is_started() {
+        let exports = ["skerry", "vm", "--export", "/home:check", "--export", "/pub:readonly"];
+        let Command::Vm(vm) = Cli::try_parse_from(exports).unwrap().command;
+        assert_eq!(vm.exports, ["/home:check", "/pub:readonly"]);
+        for wrong in ["home", "/a b", "/a:loud"] {
+            assert!(Cli::try_parse_from(["skerry", "vm", "--export", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

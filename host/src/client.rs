@@ -5,6 +5,7 @@
 //! One request at a time, over any [`Transport`]. Messages are put together and taken apart by [`skerry::wire`]. A
 //! [`Client`] has exactly one session; fids are given out by it and belong to it.
 
+mod changes;
 mod files;
 mod transport;
 
@@ -12,6 +13,7 @@ use skerry::wire::{
     Fid, MessageType, Qid, Rmessage, Tag, Tattach, Tmessage, Tversion, VERSION, WireError, parse_r_with_data,
 };
 
+pub use changes::HeldLock;
 pub use files::{DirectoryEntry, Walked};
 pub use transport::{RingTransport, Transport, TransportError};
 
@@ -125,8 +127,16 @@ impl<T: Transport> Client<T> {
     /// # Errors
     /// [`ClientError`].
     pub fn attach(&mut self, aname: &[u8]) -> Result<(Fid, Qid), ClientError> {
+        self.attach_as(aname, 0)
+    }
+
+    /// Attaches to the export `aname` as the user `n_uname`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn attach_as(&mut self, aname: &[u8], n_uname: u32) -> Result<(Fid, Qid), ClientError> {
         let fid = self.fresh_fid();
-        let request = Tattach { fid, afid: Fid::NOFID, uname: b"root", aname, n_uname: 0 };
+        let request = Tattach { fid, afid: Fid::NOFID, uname: b"", aname, n_uname };
         self.call_with(request, &[], |reply, _| match reply {
             Rmessage::Rattach(reply) => Some((fid, reply.qid)),
             _ => None,

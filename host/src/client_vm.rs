@@ -8,6 +8,7 @@
 //! no QEMU outlives this process.
 
 mod memory_size;
+mod mount;
 mod root;
 mod streams;
 
@@ -26,6 +27,7 @@ use crate::qemu::{self, Accelerator, Process};
 use crate::workspace;
 
 pub use memory_size::{MemorySize, MemorySizeError};
+pub use mount::{Cache, LARGEST_MSIZE, Mount};
 pub use streams::Streams;
 use streams::{Event, follow_control, follow_output, forward_input};
 
@@ -92,8 +94,8 @@ pub struct Options {
     pub memory: MemorySize,
     /// What it mounts at `/mnt`, if anything.
     pub server: Option<Server>,
-    /// The options of that mount; see [`mount_options`].
-    pub mount_options: String,
+    /// The options of that mount.
+    pub mount: Mount,
     /// A block device.
     pub disk: Option<Disk>,
     /// A directory whose tree is added to the client's root.
@@ -111,25 +113,13 @@ impl Options {
             name: "client".to_owned(),
             memory: MemorySize::default(),
             server,
-            mount_options: mount_options(LARGEST_MSIZE),
+            mount: Mount::default(),
             disk: None,
             files: None,
             programs: Vec::new(),
             session: Session::Run(command.into()),
         }
     }
-}
-
-/// The largest msize that Linux uses over virtio: 128 descriptors less 3, of a page each.
-pub const LARGEST_MSIZE: u32 = 512_000;
-
-/// Options for `mount -t 9p` that give a client everything that the server knows, at the given msize in bytes.
-///
-/// Read-only, because the server refuses what writes. `access=client` lets the client's kernel check permissions
-/// with each user's own fids, and is what `posixacl` needs. `cache=none` shows every change of other clients.
-#[must_use]
-pub fn mount_options(msize: u32) -> String {
-    format!("ro,trans=virtio,version=9p2000.L,msize={msize},access=client,posixacl,cache=none")
 }
 
 /// QEMU's options for a machine whose memory a vhost-user backend can map.

@@ -44,7 +44,7 @@ const LONGEST: u32 = 128 << 10;
 /// How long the image may take to boot and answer the first request. TCG under load takes its time.
 const BOOT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take for a later one.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The preallocated ring, made and not yet connected.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use skerry::server::ExportList;
 
 use crate::client::{Client, RingTransport};
 use crate::control_ring::{self, ControlRing};
@@ -27,6 +28,9 @@ pub const FIRST_PORT: u8 = 8;
 /// Device memory is placed on boundaries of this size, which the address space must have room for.
 const DEVICE_MEMORY_ALIGNMENT: u64 = 1 << 30;
 
+/// The longest command line that the image takes, in bytes (boot/src/pvh.rs).
+const LONGEST_COMMAND_LINE: usize = 2048;
+
 /// How long a QEMU that stopped answering may take to end.
 const LAST_BREATH: Duration = Duration::from_secs(2);
 
@@ -41,6 +45,49 @@ pub struct Options {
     pub memory: u32,
     /// The image's log level: `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: String,
+    /// Nothing is written to the volume.
+    pub readonly: bool,
+    /// Directories that clients may attach to, each as [`skerry::server::export_options`] has it; none is the whole volume.
+    pub exports: Vec<String>,
+}
+
+impl Options {
+    /// The image that cargo has built, with this volume, all of it, to be written; 32 MiB; logs from `info` on.
+    ///
+    /// # Errors
+    /// As [`default_image`].
+    pub fn new(volume: impl Into<PathBuf>) -> Result<Self> {
+        Ok(Self {
+            image: default_image()?,
+            volume: volume.into(),
+            memory: 32,
+            log_level: "info".to_owned(),
+            readonly: false,
+            exports: Vec::new(),
+        })
+    }
+
+    /// The image's command line.
+    fn command_line(&self, readonly: bool) -> Result<String> {
+        let mut list = ExportList::new();
+        let mut line = format!("log={}", self.log_level);
+        if readonly {
+            line.push_str(" readonly");
+        }
+        for export in &self.exports {
+            list.add(export).map_err(|error| anyhow!("{error}"))?;
+            if export.contains(|character: char| character.is_ascii_whitespace()) {
+                bail!("the export {export:?}: its path has a space, which the image's command line cannot hold");
+            }
+            line.push_str(" export=");
+            line.push_str(export);
+        }
+        if line.len() > LONGEST_COMMAND_LINE {
+            let length = line.len();
+            bail!("the exports make a command line of {length} bytes; the image takes {LONGEST_COMMAND_LINE}");
+        }
+        Ok(line)
+    }
 }
 
 /// Where cargo leaves the image.
@@ -59,7 +106,7 @@ pub fn default_image() -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct ServiceVm {
     process: Process,
-    _volume: Volume,
+    volume: Volume,
 }
 
 /// The host's connections to a service VM.
@@ -85,13 +132,15 @@ impl ServiceVm {
         if !options.image.is_file() {
             bail!("no image at {}; run `cargo build -p skerry-boot --release`", options.image.display());
         }
-        let volume = Volume::open(&options.volume)?;
+        let volume = Volume::open(&options.volume, options.readonly)?;
+        let line = options.command_line(volume.is_readonly())?;
         let mut command = qemu::Command::new("service")?;
         let ControlRing { device: control, mut requests, socket } = ControlRing::new()?;
         let (ours, theirs) = UnixStream::pair().context("a socket pair for QMP")?;
         let control_fd = command.pass(socket);
         let qmp_fd = command.pass(OwnedFd::from(theirs));
         command.args(machine(options, accelerator, volume.size()));
+        command.args(["-append", &line]);
         command.args(["-object", &volume_backend(&volume)]);
         command.args(["-device", "virtio-pmem-pci,id=volume0,memdev=volume,addr=0x3"]);
         command.args(["-chardev", &format!("socket,id=control,fd={control_fd}")]);
@@ -106,7 +155,7 @@ impl ServiceVm {
         let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).context("QEMU's process id")?;
         requests.watch(pidfd_open(pid, PidfdFlags::empty()).context("watching QEMU")?);
         let qmp = Qmp::new(ours).map_err(|error| ended_or(&mut process, error.into()))?;
-        Ok((Self { process, _volume: volume }, Connections { qmp, control, requests }))
+        Ok((Self { process, volume }, Connections { qmp, control, requests }))
     }
 
     /// Waits until the image answers over its control ring, and starts a 9P session there.
@@ -121,6 +170,12 @@ impl ServiceVm {
     #[must_use]
     pub fn process_id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Whether the volume is only read: by its options, or because its file cannot be written.
+    #[must_use]
+    pub fn is_readonly(&self) -> bool {
+        self.volume.is_readonly()
     }
 
     /// How it ended, if it has ended within `limit`.
@@ -168,14 +223,14 @@ fn machine(options: &Options, accelerator: Accelerator, volume: u64) -> Vec<Stri
     let mut arguments: Vec<String> =
         words.iter().flat_map(|word| word.split(' ')).map(str::to_owned).collect();
     arguments.extend(["-kernel".to_owned(), options.image.display().to_string()]);
-    arguments.extend(["-append".to_owned(), format!("log={}", options.log_level)]);
     arguments
 }
 
 /// The volume's memory. In a QEMU option a comma is written twice.
 fn volume_backend(volume: &Volume) -> String {
     let path = volume.path().display().to_string().replace(',', ",,");
-    format!("memory-backend-file,id=volume,mem-path={path},share=on,readonly=on,size={}", volume.size())
+    let readonly = if volume.is_readonly() { "on" } else { "off" };
+    format!("memory-backend-file,id=volume,mem-path={path},share=on,readonly={readonly},size={}", volume.size())
 }
 
 /// The root port of slot `port`, with room for the largest client.
@@ -195,5 +250,38 @@ fn ended_or(process: &mut Process, error: anyhow::Error) -> anyhow::Error {
             anyhow::anyhow!("the service VM did not start: {exit}\n  {words}")
         }
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(exports: &[&str]) -> Options {
+        Options {
+            image: PathBuf::new(),
+            volume: PathBuf::new(),
+            memory: 32,
+            log_level: "warn".to_owned(),
+            readonly: false,
+            exports: exports.iter().map(|&export| export.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_images_command_line_has_a_word_for_each_option() {
+        assert_eq!(options(&[]).command_line(false).unwrap(), "log=warn");
+        let line = options(&["/a:check", "/b:readonly"]).command_line(true).unwrap();
+        assert_eq!(line, "log=warn readonly export=/a:check export=/b:readonly");
+    }
+
+    #[test]
+    fn an_export_that_the_image_would_refuse_is_refused_before() {
+        let refusal = |exports: &[&str]| options(exports).command_line(false).unwrap_err().to_string();
+        assert!(refusal(&["home"]).contains("\"home\""));
+        assert!(refusal(&["/a b"]).contains("has a space"));
+        let long: Vec<String> = (0..10).map(|number| format!("/{number}/{}", "d".repeat(230))).collect();
+        let long: Vec<&str> = long.iter().map(String::as_str).collect();
+        assert!(refusal(&long).contains("the image takes 2048"));
     }
 }

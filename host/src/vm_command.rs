@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use skerry_host::bridge::{self, Bridge, Socket};
 use skerry_host::client_vm::{
-    ClientVm, MOUNT_LIMIT, Options, Server, Session, Stopper, Streams, memory_arguments, mount_options,
+    ClientVm, MOUNT_LIMIT, Mount, Options, Server, Session, Stopper, Streams, memory_arguments,
     share_arguments,
 };
 use skerry_host::{service_vm, volume_image};
@@ -43,25 +43,49 @@ pub fn run(vm: &Vm) -> Result<u8> {
         .context("cannot make a temporary directory for the sockets")?;
     let sockets: Vec<Socket> = (0..vm.sockets).map(|number| socket(directory.path(), number)).collect();
     let service = service_vm::Options {
-        image: service_vm::default_image()?,
-        volume: volume.path().to_path_buf(),
         memory: SERVICE_MEMORY,
         log_level: log_level(vm.log_level).to_owned(),
+        readonly: vm.readonly,
+        exports: vm.exports.clone(),
+        ..service_vm::Options::new(volume.path())?
     };
     say!("booting the service VM ({SERVICE_MEMORY} MiB) with {}", volume.path().display());
     let mut bridge = Bridge::start(&bridge::Options { service, sockets: sockets.clone() })?;
     interrupts.check()?;
     say!("the service VM runs (process {})", bridge.service_process());
+    if bridge.is_readonly() && !vm.readonly {
+        say!("{} cannot be written; it is served read-only", volume.path().display());
+    }
+    let mount = mount(vm, bridge.is_readonly());
     for socket in &sockets {
         say!("serving the volume as {:?} at {}", socket.tag, socket.path.display());
     }
-    if vm.no_client {
-        serve(vm, &sockets, &mut bridge, &interrupts)
+    let status = if vm.no_client {
+        serve(vm, &mount, &sockets, &mut bridge, &interrupts)
     } else {
         let socket = sockets.into_iter().next().context("no socket")?;
-        let client = client(vm, socket);
+        let client = client(vm, mount, socket);
         attend(&client, vm.run.is_none(), &mut bridge, &interrupts)
+    };
+    rest(&mut bridge);
+    status
+}
+
+/// Leaves a volume behind that is clean, if the service VM still runs.
+fn rest(bridge: &mut Bridge) {
+    // A service VM that has ended was told of, and can do nothing more.
+    if !matches!(bridge.wait_for(Duration::ZERO), Ok(None)) {
+        return;
     }
+    if let Err(error) = bridge.rest() {
+        say!("the volume was not brought to rest ({error:#}); its journal is replayed when it is used next");
+    }
+}
+
+/// How a client mounts what is served: the first export, if there are any.
+fn mount(vm: &Vm, readonly: bool) -> Mount {
+    let path = |export: &String| export.split(':').next().map(str::to_owned);
+    Mount { msize: vm.msize, readonly, aname: vm.exports.first().and_then(path), ..Mount::default() }
 }
 
 /// The volume to serve.
@@ -113,7 +137,7 @@ fn log_level(level: Level) -> &'static str {
     }
 }
 
-fn client(vm: &Vm, socket: Socket) -> Options {
+fn client(vm: &Vm, mount: Mount, socket: Socket) -> Options {
     let interactive = vm.run.is_none() && terminal::is_interactive();
     let (rows, columns) = terminal::size();
     let session = match &vm.run {
@@ -126,7 +150,7 @@ fn client(vm: &Vm, socket: Socket) -> Options {
     };
     Options {
         memory: vm.memory,
-        mount_options: mount_options(vm.msize),
+        mount,
         files: vm.files.clone(),
         session,
         ..Options::run(Some(Server::VhostUser(socket)), "")
@@ -160,7 +184,8 @@ fn attend(options: &Options, is_shell: bool, bridge: &mut Bridge, interrupts: &I
 
 fn wait(options: &Options, client: &mut ClientVm) -> Result<u8> {
     client.wait_until_mounted(MOUNT_LIMIT)?;
-    say!("the client (process {}) has the volume at /mnt, read-only", client.id());
+    let access = if options.mount.readonly { ", read-only" } else { "" };
+    say!("the client (process {}) has the volume at /mnt{access}", client.id());
     let Session::Shell { .. } = options.session else { return client.wait() };
     say!("this is a shell in the client; Ctrl-D ends everything");
     let terminal = RawTerminal::enter().context("cannot put the terminal into raw mode")?;
@@ -187,11 +212,17 @@ fn alive(bridge: &mut Bridge) -> Result<()> {
 }
 
 /// Serves clients that others start, until a signal comes.
-fn serve(vm: &Vm, sockets: &[Socket], bridge: &mut Bridge, interrupts: &Interrupts) -> Result<u8> {
+fn serve(
+    vm: &Vm,
+    mount: &Mount,
+    sockets: &[Socket],
+    bridge: &mut Bridge,
+    interrupts: &Interrupts,
+) -> Result<u8> {
     for socket in sockets {
         let arguments = [memory_arguments(vm.memory), share_arguments(socket)].concat();
         say!("a client's QEMU needs: {}", arguments.join(" "));
-        say!("and in the client: mount -t 9p -o {} {} /mnt", mount_options(vm.msize), socket.tag);
+        say!("and in the client: mount -t 9p -o {mount} {} /mnt", socket.tag);
     }
     say!("Ctrl-C ends the service VM");
     loop {

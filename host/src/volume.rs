@@ -5,7 +5,7 @@
 //! The image takes the volume's bytes for its own: nobody else may write them meanwhile. An exclusive `flock` on the file keeps a
 //! second server away for as long as the first one holds it; the kernel drops it with the process.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -61,15 +61,16 @@ pub enum VolumeError {
 pub struct Volume {
     path: PathBuf,
     size: u64,
+    readonly: bool,
     _locked: File,
 }
 
 impl Volume {
-    /// Opens, checks and locks the file at `path`.
+    /// Opens, checks and locks the file at `path`, to be written unless `readonly` is asked for or this process may not.
     ///
     /// # Errors
     /// [`VolumeError`].
-    pub fn open(path: &Path) -> Result<Self, VolumeError> {
+    pub fn open(path: &Path, readonly: bool) -> Result<Self, VolumeError> {
         let open_error = |reason| VolumeError::Open { path: path.to_owned(), reason };
         let path = path.canonicalize().map_err(open_error)?;
         let kind = path.metadata().map_err(open_error)?.file_type();
@@ -83,7 +84,7 @@ impl Volume {
             };
             return Err(VolumeError::Kind { path, kind });
         }
-        let file = File::open(&path).map_err(open_error)?;
+        let (file, readonly) = open_file(&path, readonly).map_err(open_error)?;
         let size = file.metadata().map_err(open_error)?.len();
         if size == 0 {
             return Err(VolumeError::Empty { path });
@@ -92,7 +93,7 @@ impl Volume {
             return Err(VolumeError::Size { path, size });
         }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path, size, _locked: file }),
+            Ok(()) => Ok(Self { path, size, readonly, _locked: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(VolumeError::InUse { path }),
             Err(error) => Err(open_error(error.into())),
         }
@@ -109,6 +110,29 @@ impl Volume {
     pub fn size(&self) -> u64 {
         self.size
     }
+
+    /// Whether it must not be written.
+    #[must_use]
+    pub fn is_readonly(&self) -> bool {
+        self.readonly
+    }
+}
+
+/// The file, and whether it can only be read.
+fn open_file(path: &Path, readonly: bool) -> io::Result<(File, bool)> {
+    if readonly {
+        return Ok((File::open(path)?, true));
+    }
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => Ok((file, false)),
+        Err(error) if cannot_be_written(&error) => Ok((File::open(path)?, true)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file that cannot be opened for writing may still be read.
+fn cannot_be_written(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 #[cfg(test)]
@@ -116,7 +140,7 @@ mod tests {
     use super::*;
 
     fn message(path: &Path) -> String {
-        Volume::open(path).unwrap_err().to_string()
+        Volume::open(path, false).unwrap_err().to_string()
     }
 
     #[test]
@@ -136,10 +160,31 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("volume");
         std::fs::write(&file, [0; 4096]).unwrap();
-        let first = Volume::open(&file).unwrap();
-        assert_eq!(first.size(), 4096);
+        let first = Volume::open(&file, false).unwrap();
+        assert_eq!((first.size(), first.is_readonly()), (4096, false));
         assert!(message(&file).contains("another server is using it"));
         drop(first);
-        Volume::open(&file).unwrap();
+        assert!(Volume::open(&file, true).unwrap().is_readonly());
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_written_is_read() {
+        let (directory, reader) = (tempfile::tempdir().unwrap(), 65_534);
+        let file = directory.path().join("volume");
+        std::fs::write(&file, [0; 4096]).unwrap();
+        let open_to = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        open_to(directory.path(), 0o755);
+        open_to(&file, 0o444);
+        // Root may write everything, so that this thread becomes somebody else.
+        let opened = std::thread::spawn(move || {
+            if rustix::process::geteuid().is_root() {
+                let nobody = rustix::process::Uid::from_raw(reader);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            Volume::open(&file, false)
+        });
+        assert!(opened.join().unwrap().unwrap().is_readonly());
     }
 }

@@ -5,6 +5,7 @@
 //! ```text
 //! version             what runs here
 //! stats               counters of the whole service, `key value` lines
+//! volume              the state of the volume, `key value` lines; write `rest` to bring it to rest
 //! clients/N/ctl       write a command (see [`super::command`]); reads as nothing
 //! clients/N/status    the state of slot N, `key value` lines
 //! ```
@@ -43,6 +44,16 @@ pub trait ControlPlane {
     /// Only those of `out`.
     fn write_status(&self, slot: u8, out: &mut dyn fmt::Write) -> fmt::Result;
 
+    /// Writes the state of the volume, a `key value` line each.
+    ///
+    /// # Errors
+    /// Only those of `out`.
+    fn write_volume(&self, out: &mut dyn fmt::Write) -> fmt::Result;
+
+    /// Has the volume brought to rest before the next request of this session is answered: all that was changed is flushed and
+    /// in its place, and the volume says that it is clean. What is changed afterwards ends that.
+    fn rest(&mut self);
+
     /// Carries out `command` on `slot`, wholly or not at all.
     ///
     /// # Errors
@@ -57,6 +68,7 @@ enum File {
     Root,
     Version,
     Stats,
+    Volume,
     Clients,
     Client(u8),
     ClientCtl(u8),
@@ -71,6 +83,7 @@ impl File {
             (0, 2) => Self::Version,
             (0, 3) => Self::Stats,
             (0, 4) => Self::Clients,
+            (0, 8) => Self::Volume,
             (slot, 5) if slot < slots => Self::Client(slot),
             (slot, 6) if slot < slots => Self::ClientCtl(slot),
             (slot, 7) if slot < slots => Self::ClientStatus(slot),
@@ -85,6 +98,7 @@ impl File {
             Self::Version => (0, 2),
             Self::Stats => (0, 3),
             Self::Clients => (0, 4),
+            Self::Volume => (0, 8),
             Self::Client(slot) => (slot, 5),
             Self::ClientCtl(slot) => (slot, 6),
             Self::ClientStatus(slot) => (slot, 7),
@@ -98,6 +112,7 @@ impl File {
             Self::Root | Self::Clients | Self::Client(_) => 0o040_555,
             Self::Version | Self::Stats | Self::ClientStatus(_) => 0o100_444,
             Self::ClientCtl(_) => 0o100_200,
+            Self::Volume => 0o100_600,
         }
     }
 
@@ -141,7 +156,8 @@ impl ControlTree<'_> {
             (_, 1) => named(directory.parent(), ".."),
             (File::Root, 2) => named(File::Version, "version"),
             (File::Root, 3) => named(File::Stats, "stats"),
-            (File::Root, 4) => named(File::Clients, "clients"),
+            (File::Root, 4) => named(File::Volume, "volume"),
+            (File::Root, 5) => named(File::Clients, "clients"),
             (File::Clients, position) => {
                 let slot =
                     u8::try_from(position.checked_sub(2)?).ok().filter(|slot| *slot < self.0.slots())?;
@@ -158,6 +174,7 @@ impl ControlTree<'_> {
         match file {
             File::Version => writeln!(out, "skerry {}", env!("CARGO_PKG_VERSION")),
             File::Stats => self.0.write_statistics(out),
+            File::Volume => self.0.write_volume(out),
             File::ClientStatus(slot) => self.0.write_status(slot, out),
             _ => Ok(()),
         }
@@ -277,7 +294,7 @@ impl FileSystem for ControlTree<'_> {
 
     fn check_writable(&self, node: Node) -> Result<(), Errno> {
         match self.file(node)? {
-            File::ClientCtl(_) => Ok(()),
+            File::ClientCtl(_) | File::Volume => Ok(()),
             _ => Err(Errno::EACCES),
         }
     }
@@ -290,16 +307,25 @@ impl FileSystem for ControlTree<'_> {
         _position: Position,
         source: &mut dyn Source,
     ) -> Result<u32, Errno> {
-        let File::ClientCtl(slot) = self.file(node)? else { return Err(Errno::EACCES) };
+        self.check_writable(node)?;
         let mut buffer = [0; MAX_COMMAND];
         let length = source.remaining();
         let line = buffer.get_mut(..length).ok_or(Errno::EMSGSIZE)?;
         source.take(line).map_err(|_| Errno::EIO)?;
-        let command = Command::parse(line).map_err(|error| {
-            log::error!("ctl/clients/{slot}/ctl: {error}");
-            Errno::EINVAL
-        })?;
-        self.0.command(slot, &command)?;
+        match self.file(node)? {
+            File::ClientCtl(slot) => {
+                let command = Command::parse(line).map_err(|error| {
+                    log::error!("ctl/clients/{slot}/ctl: {error}");
+                    Errno::EINVAL
+                })?;
+                self.0.command(slot, &command)?;
+            }
+            _ if line.trim_ascii() == b"rest" => self.0.rest(),
+            _ => {
+                log::error!("ctl/volume: unknown command {:?}; known: rest", line.escape_ascii());
+                return Err(Errno::EINVAL);
+            }
+        }
         u32::try_from(length).map_err(|_| Errno::EMSGSIZE)
     }
 }
@@ -312,11 +338,11 @@ mod tests {
     use std::vec::Vec;
 
     /// As many slots as it says, and the commands it got.
-    struct Recorder(u8, Vec<(u8, Command)>);
+    struct Recorder(u8, Vec<(u8, Command)>, u32);
 
     impl Default for Recorder {
         fn default() -> Self {
-            Self(12, Vec::new())
+            Self(12, Vec::new(), 0)
         }
     }
 
@@ -329,6 +355,12 @@ mod tests {
         }
         fn write_status(&self, slot: u8, out: &mut dyn fmt::Write) -> fmt::Result {
             writeln!(out, "state free\nslot {slot}")
+        }
+        fn write_volume(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+            writeln!(out, "rests {}", self.2)
+        }
+        fn rest(&mut self) {
+            self.2 += 1;
         }
         fn command(&mut self, slot: u8, command: &Command) -> Result<(), Errno> {
             self.1.push((slot, command.clone()));
@@ -398,7 +430,7 @@ mod tests {
 
     #[test]
     fn every_slot_of_the_most_there_can_be_has_a_directory() {
-        let mut plane = Recorder(255, Vec::new());
+        let mut plane = Recorder(255, Vec::new(), 0);
         let tree = ControlTree(&mut plane);
         assert_eq!(read(&tree, "clients/254/status", 0, 10), "state free");
         let clients = walk(&tree, "clients").unwrap();
@@ -423,6 +455,18 @@ mod tests {
             Err(Errno::EMSGSIZE)
         );
         assert_eq!(plane.1, [(3, Command::Detach)]);
+    }
+
+    #[test]
+    fn a_line_in_volume_brings_it_to_rest_and_no_other_does() {
+        let mut plane = Recorder::default();
+        let mut tree = ControlTree(&mut plane);
+        let volume = walk(&tree, "volume").unwrap();
+        assert_eq!(tree.check_writable(volume), Ok(()));
+        let mut write = |line: &[u8]| tree.write(Caller::ROOT, volume, Position::At(0), &mut &*line);
+        assert_eq!((write(b"rest\n"), write(b"rest")), (Ok(5), Ok(4)));
+        assert_eq!((write(b"arrest"), write(b"")), (Err(Errno::EINVAL), Err(Errno::EINVAL)));
+        assert_eq!(read(&tree, "volume", 0, 100), "rests 2\n");
     }
 
     #[test]

@@ -93,16 +93,6 @@ pub trait Flush {
     fn flush(&mut self) -> Result<(), FlushFault>;
 }
 
-/// For a region that is only read.
-#[derive(Debug)]
-pub struct ReadOnly;
-
-impl Flush for ReadOnly {
-    fn flush(&mut self) -> Result<(), FlushFault> {
-        Err(FlushFault)
-    }
-}
-
 /// A region that somebody mapped, and what flushes it.
 #[derive(Debug)]
 pub struct MappedRegion<F> {
@@ -112,30 +102,28 @@ pub struct MappedRegion<F> {
     flush: F,
 }
 
-// SAFETY: the region is plain memory that only this value refers to (the contract of `new`), so it may move
+// SAFETY: the region is plain memory that only this value refers to (the contract of `read_only`), so it may move
 // to another thread with its owner.
 unsafe impl<F: Send> Send for MappedRegion<F> {}
 // SAFETY: `&MappedRegion` gives out only `&[u8]`; nothing is written through a shared reference.
 unsafe impl<F: Sync> Sync for MappedRegion<F> {}
 
-impl MappedRegion<ReadOnly> {
-    /// Wraps the `length` bytes at `start`, to be read only.
+impl<F: Flush> MappedRegion<F> {
+    /// Wraps the `length` bytes at `start`, to be read only; `flush` makes what others wrote before durable.
     ///
     /// # Safety
     /// For as long as the value lives:
     /// * `start .. start + length` is mapped and readable, and `length` is at most `isize::MAX`;
     /// * nobody else writes to it. (The bridge holds an exclusive lock on the volume's file.)
     #[must_use]
-    pub unsafe fn new(start: NonNull<u8>, length: usize) -> Self {
-        Self { start, length, writable: false, flush: ReadOnly }
+    pub unsafe fn read_only(start: NonNull<u8>, length: usize, flush: F) -> Self {
+        Self { start, length, writable: false, flush }
     }
-}
 
-impl<F: Flush> MappedRegion<F> {
     /// Wraps the `length` bytes at `start`, to be read and written; `flush` makes what was written durable.
     ///
     /// # Safety
-    /// As for [`new`](MappedRegion::new); and the memory is mapped writable, and nobody else reads it through a reference.
+    /// As for [`read_only`](Self::read_only); and the memory is mapped writable, and nobody else reads it through a reference.
     #[must_use]
     pub unsafe fn writable(start: NonNull<u8>, length: usize, flush: F) -> Self {
         Self { start, length, writable: true, flush }
@@ -157,7 +145,7 @@ impl<F: Flush> Region for MappedRegion<F> {
     fn bytes(&self, offset: u64, length: usize) -> Option<&[u8]> {
         let range = checked_range(offset, length, self.length)?;
         // SAFETY: the range lies within the region (just checked), which is mapped, readable, at most
-        // `isize::MAX` long and not written by others while `self` lives (the contract of `new`); `u8` has no
+        // `isize::MAX` long and not written by others while `self` lives (the contract of `read_only`); `u8` has no
         // alignment and no invalid values.
         Some(unsafe { core::slice::from_raw_parts(self.start.as_ptr().add(range.start), length) })
     }
@@ -210,14 +198,41 @@ mod tests {
     use super::*;
     use std::vec;
 
+    /// Counts.
+    struct Flushes<'a>(&'a mut u32);
+
+    impl Flush for Flushes<'_> {
+        fn flush(&mut self) -> Result<(), FlushFault> {
+            *self.0 += 1;
+            Ok(())
+        }
+    }
+
     #[test]
     fn a_range_inside_the_region_is_its_bytes() {
-        let mut memory = vec![1u8, 2, 3, 4];
+        let (mut memory, mut flushes) = (vec![1u8, 2, 3, 4], 0);
+        let start = NonNull::new(memory.as_mut_ptr()).unwrap();
         // SAFETY: `memory` outlives `region`, is not touched in between, and is four bytes long.
-        let region = unsafe { MappedRegion::new(NonNull::new(memory.as_mut_ptr()).unwrap(), 4) };
+        let mut region = unsafe { MappedRegion::read_only(start, 4, Flushes(&mut flushes)) };
         assert_eq!(region.bytes(1, 2), Some(&[2, 3][..]));
         assert_eq!(region.bytes(4, 0), Some(&[][..]));
         assert_eq!(region.bytes(0, 4), Some(&[1, 2, 3, 4][..]));
+        assert_eq!((region.bytes_mut(0, 4), region.publish(0, [5; 4])), (None, None));
+    }
+
+    #[test]
+    fn a_writable_region_is_stored_to_and_flushed() {
+        let (mut memory, mut flushes) = ([0u32; 4], 0);
+        let start = NonNull::new(memory.as_mut_ptr()).unwrap().cast();
+        // SAFETY: `memory` outlives `region`, is not touched in between, and is sixteen bytes long.
+        let mut region = unsafe { MappedRegion::writable(start, 16, Flushes(&mut flushes)) };
+        region.bytes_mut(1, 2).unwrap().copy_from_slice(&[1, 2]);
+        assert_eq!(region.publish(4, [3, 4, 5, 6]), Some(()));
+        assert_eq!((region.publish(6, [7; 4]), region.publish(14, [7; 4])), (None, None));
+        assert_eq!(region.bytes(0, 9), Some(&[0, 1, 2, 0, 3, 4, 5, 6, 0][..]));
+        region.flush().unwrap();
+        drop(region);
+        assert_eq!(flushes, 1);
     }
 
     #[test]

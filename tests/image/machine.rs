@@ -60,8 +60,8 @@ impl VolumeFile {
     }
 
     pub fn options(&self, log_level: &str) -> service_vm::Options {
-        let image = default_image().expect("the image");
-        service_vm::Options { image, volume: self.path(), memory: 32, log_level: log_level.to_owned() }
+        let options = service_vm::Options::new(self.path()).expect("the image");
+        service_vm::Options { log_level: log_level.to_owned(), ..options }
     }
 }
 

@@ -12,20 +12,34 @@ use command_line::{CommandLine, CommandLineError, Provocation};
 use control_ring::{ControlRing, ControlRingError};
 use log::LevelFilter;
 use skerry::mem::guest::GuestAddress;
+use skerry::server::ExportList;
 use skerry::virtq::RingFeatures;
 
 #[test]
 fn the_command_line_is_parsed_word_by_word() {
     let parsed = CommandLine::parse(b"").unwrap();
     assert_eq!((parsed.log, parsed.provoke), (LevelFilter::Info, None));
-    let parsed = CommandLine::parse(b"  provoke=null log=debug ").unwrap();
+    assert_eq!((parsed.readonly, parsed.exports), (false, ExportList::default()));
+    let parsed = CommandLine::parse(b"  provoke=null log=debug readonly ").unwrap();
     assert_eq!((parsed.log, parsed.provoke), (LevelFilter::Debug, Some(Provocation::Null)));
+    assert!(parsed.readonly);
     assert_eq!(CommandLine::parse(b"log"), Err(CommandLineError::NoValue("log")));
     assert_eq!(CommandLine::parse(b"log="), Err(CommandLineError::UnknownValue("log", "")));
     assert_eq!(CommandLine::parse(b"log=INFO"), Err(CommandLineError::UnknownValue("log", "INFO")));
     assert_eq!(CommandLine::parse(b"Log=info"), Err(CommandLineError::UnknownKey("Log")));
     assert_eq!(CommandLine::parse(b"log=info log=warn"), Err(CommandLineError::Repeated("log")));
     assert_eq!(CommandLine::parse(b"\xff=1"), Err(CommandLineError::Encoding));
+}
+
+#[test]
+fn each_export_on_the_command_line_is_one_more_in_the_list() {
+    let parsed = CommandLine::parse(b"export=/home:check log=warn export=/pub:readonly").unwrap();
+    let mut expected = ExportList::new();
+    expected.add("/home:check").unwrap();
+    expected.add("/pub:readonly").unwrap();
+    assert_eq!(parsed.exports, expected);
+    let error = CommandLine::parse(b"export=/a export=nowhere").unwrap_err();
+    assert!(matches!(error, CommandLineError::Export(_)), "{error}");
 }
 
 #[test]

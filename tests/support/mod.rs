@@ -116,17 +116,21 @@ impl Volume {
     }
 
     pub fn service(&self) -> service_vm::Options {
-        service_vm::Options {
-            image: service_vm::default_image().expect("the image"),
-            volume: self.path(),
-            memory: 32,
-            log_level: "debug".to_owned(),
-        }
+        let options = service_vm::Options::new(self.path()).expect("the image");
+        service_vm::Options { log_level: "debug".to_owned(), ..options }
     }
 
     /// A service VM that serves the volume, and a session over its control ring.
     pub fn serve(&self) -> (ServiceVm, Client<RingTransport>) {
         let (mut vm, connections) = ServiceVm::start(&self.service()).expect("the service VM");
+        let client = vm.connect(connections.requests).expect("the control ring");
+        (vm, client)
+    }
+
+    /// The same, but nothing is written.
+    pub fn serve_readonly(&self) -> (ServiceVm, Client<RingTransport>) {
+        let options = service_vm::Options { readonly: true, ..self.service() };
+        let (mut vm, connections) = ServiceVm::start(&options).expect("the service VM");
         let client = vm.connect(connections.requests).expect("the control ring");
         (vm, client)
     }
@@ -142,6 +146,35 @@ impl Volume {
     pub fn socket(&self, number: usize) -> PathBuf {
         self.directory.path().join(format!("client{number}"))
     }
+}
+
+/// A tool that judges volumes; fails with what it says.
+#[track_caller]
+pub fn judge(program: &str, arguments: &[&str], volume: &Path) -> String {
+    let output = Command::new(format!("/usr/sbin/{program}")).args(arguments).arg(volume).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}; install e2fsprogs"));
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{program} {arguments:?}: {}\n{said}", output.status);
+    said
+}
+
+/// The volume is without a fault and says that it is clean.
+#[track_caller]
+pub fn is_clean(volume: &Path) {
+    judge("e2fsck", &["-fn"], volume);
+    let header = judge("dumpe2fs", &["-h"], volume);
+    assert!(!header.contains("needs_recovery"), "{header}");
+    assert!(header.contains("Filesystem state:         clean"), "{header}");
+}
+
+/// The volume is without a fault once another implementation has replayed its journal. The volume itself stays as it is.
+#[track_caller]
+pub fn is_recoverable(volume: &Path) {
+    let copy = volume.with_extension("copy");
+    fs::copy(volume, &copy).expect("a copy of the volume");
+    judge("e2fsck", &["-y", "-E", "journal_only"], &copy);
+    judge("e2fsck", &["-fn"], &copy);
+    fs::remove_file(&copy).expect("removing the copy");
 }
 
 fn make_tree(tree: &Path) -> std::io::Result<()> {

@@ -16,12 +16,16 @@ use skerry::wire::{Fid, OpenFlags};
 
 use super::memory_table::MemoryTable;
 use crate::client::{Client, RingTransport};
+use crate::control_ring::PATIENCE;
 use crate::ivshmem::{self, Doorbell};
 use crate::qmp::Qmp;
 use crate::service_vm::FIRST_PORT;
 
 /// How long QEMU may take to take a device out after the image has powered its slot off.
 const UNPLUG_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the service VM may take to bring the volume to rest: the host writes all of it to its disk.
+const REST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Call eventfds that one plugged device may get, one after the other. Each keeps a descriptor open in QEMU until the device
 /// is unplugged (see [`crate::ivshmem`] for why it cannot leave earlier).
@@ -149,15 +153,37 @@ impl ControlPlane {
         next.and_then(|next| next.parse().ok()).context("the image does not tell where the ring stopped")
     }
 
+    /// Has the image bring the volume to rest: what was written is flushed and in its place, the journal is empty.
+    ///
+    /// # Errors
+    /// If the image cannot, or does not answer in time.
+    pub fn rest(&mut self) -> Result<()> {
+        self.ctl.transport().set_patience(REST_PATIENCE);
+        self.write("volume", "rest")?;
+        let state = self.ctl.read_file(self.root, b"volume");
+        self.ctl.transport().set_patience(PATIENCE);
+        let state = state?;
+        let state = String::from_utf8_lossy(&state);
+        match value(&state, "last_rest") {
+            Some("done") => Ok(()),
+            Some(failed) => bail!("the image says: {failed}"),
+            None => bail!("the image does not tell how it went"),
+        }
+    }
+
     /// Writes one command to a slot's `ctl` file.
     fn tell(&mut self, slot: u8, command: &str) -> Result<()> {
         log::debug!("client {slot}: {command}");
-        let path = format!("clients/{slot}/ctl");
+        self.write(&format!("clients/{slot}/ctl"), command)
+    }
+
+    /// Writes one line to a file of `ctl`.
+    fn write(&mut self, path: &str, line: &str) -> Result<()> {
         let fid = self.ctl.walk_path(self.root, path.as_bytes())?;
         let written = self
             .ctl
             .open(fid, OpenFlags::WRONLY)
-            .and_then(|_| self.ctl.write(fid, 0, format!("{command}\n").as_bytes()));
+            .and_then(|_| self.ctl.write(fid, 0, format!("{line}\n").as_bytes()));
         self.ctl.clunk(fid)?;
         written?;
         Ok(())

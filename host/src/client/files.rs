@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a client does with files: walk, open, read, list, ask, write.
+//! What a client does with files without changing them: walk, open, read, list, ask.
 
 use skerry::wire::{
     Dirents, Fid, GetattrMask, IOHDRSZ, MAXWELEM, MessageType, Names, OpenFlags, Qid, READDIRHDRSZ, Rgetattr,
     Rmessage, Rstatfs, Tag, Tclunk, Tflush, Tgetattr, Tlopen, Tread, Treaddir, Treadlink, Tstatfs, Twalk,
-    Twrite, Txattrwalk,
+    Txattrwalk,
 };
 
 use super::{Client, ClientError, Transport};
@@ -223,18 +223,6 @@ impl<T: Transport> Client<T> {
         let value = self.read_to_end(attribute);
         self.clunk(attribute)?;
         value
-    }
-
-    /// One Twrite; returns how many bytes were written.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub fn write(&mut self, fid: Fid, offset: u64, data: &[u8]) -> Result<u32, ClientError> {
-        let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        self.call_with(Twrite { fid, offset, count }, data, |reply, _| match reply {
-            Rmessage::Rwrite(reply) => Some(reply.count),
-            _ => None,
-        })
     }
 
     /// Lets go of `fid`.

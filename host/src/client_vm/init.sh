@@ -52,6 +52,11 @@ port() {
 exec 3>"$(port skerry.control)"
 
 say() { echo "$1" >&3; }
+# What the client has not written yet, the server gets now; a file that is still open keeps the share mounted.
+leave() {
+    cd /
+    [ -z "$tag" ] || umount /mnt 2>/dev/null || sync
+}
 finish() {
     say "$1"
     # The host ends this machine as soon as it has read that.
@@ -83,6 +88,7 @@ run)
     # What the command left running would hold its output open.
     kill -9 -- "-$command" 2>/dev/null
     wait $out $err
+    leave
     printf %s "$end_mark" >&4
     printf %s "$end_mark" >&5
     finish "exit $status"
@@ -92,7 +98,9 @@ shell)
     export PS1='client:\w# '
     # The terminal forgets its size when the last process closes it.
     setsid -c /bin/sh -c "stty rows $rows cols $columns; exec bash --norc" </dev/hvc0 >/dev/hvc0 2>&1 3>&-
-    finish "exit $?"
+    status=$?
+    leave
+    finish "exit $status"
     ;;
 esac
 while :; do sleep 3600; done

@@ -76,7 +76,7 @@ fn session(options: &Options, end_mark: &str) -> String {
     let tag = options.server.as_ref().map_or("", |server| server.tag());
     let mut lines = vec![
         format!("tag={}", quoted(tag)),
-        format!("mount_options={}", quoted(&options.mount_options)),
+        format!("mount_options={}", quoted(&options.mount.to_string())),
         format!("end_mark={end_mark}"),
     ];
     match &options.session {

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the `ctl` export shows and steers: the whole service, the volume, the clients' slots.
+
+use core::fmt;
+
+use skerry::fs::Errno;
+use skerry::fs::command::Command;
+use skerry::fs::synth::ControlPlane;
+
+use crate::clients::{Clients, SLOTS};
+use crate::interrupts::wake;
+use crate::{clock, heap};
+
+/// How the volume stands, for those who look after it.
+#[derive(Debug, Clone, Copy)]
+pub struct VolumeState {
+    /// Whether it can be changed.
+    pub writable: bool,
+    /// Locked ranges of its files.
+    pub locks: usize,
+    rest_wanted: bool,
+    last_rest: Option<Result<(), Errno>>,
+}
+
+impl VolumeState {
+    /// Nobody wants it to rest.
+    pub fn new(writable: bool) -> Self {
+        Self { writable, locks: 0, rest_wanted: false, last_rest: None }
+    }
+
+    /// If it is to be brought to rest: does it with `rest`, and notes what came of it.
+    pub fn rest_if_wanted(&mut self, rest: impl FnOnce() -> Result<(), Errno>) {
+        if core::mem::take(&mut self.rest_wanted) {
+            let result = rest();
+            match result {
+                Ok(()) => log::info!("the volume is at rest"),
+                Err(errno) => log::error!("the volume cannot be brought to rest: {errno:?}"),
+            }
+            self.last_rest = Some(result);
+        }
+    }
+}
+
+/// The service, as `ctl` has it.
+pub struct Plane<'a> {
+    /// The slots.
+    pub clients: &'a mut Clients,
+    /// The volume.
+    pub volume: &'a mut VolumeState,
+}
+
+impl ControlPlane for Plane<'_> {
+    fn slots(&self) -> u8 {
+        SLOTS
+    }
+
+    fn write_statistics(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let heap = heap::statistics();
+        let now = clock::now();
+        writeln!(out, "uptime_microseconds {}", clock::microseconds_since_start())?;
+        writeln!(out, "time_seconds {}.{:09}", now.seconds, now.nanoseconds)?;
+        writeln!(out, "wake_ups {}", wake::wake_ups())?;
+        writeln!(out, "unexpected_interrupts {}", wake::unexpected_interrupts())?;
+        writeln!(out, "heap_used {}", heap.used)?;
+        writeln!(out, "heap_size {}", heap.size)?;
+        writeln!(out, "heap_allocations {}", heap.allocations)?;
+        writeln!(out, "heap_allocations_while_serving {}", heap.data_path_allocations)?;
+        writeln!(out, "page_tables_free {}", self.clients.free_page_tables())?;
+        writeln!(out, "clients_attached {}", self.clients.attached())
+    }
+
+    fn write_volume(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let VolumeState { writable, locks, last_rest, .. } = *self.volume;
+        writeln!(out, "access {}", if writable { "writable" } else { "readonly" })?;
+        writeln!(out, "locks {locks}")?;
+        match last_rest {
+            None => writeln!(out, "last_rest never"),
+            Some(Ok(())) => writeln!(out, "last_rest done"),
+            Some(Err(errno)) => writeln!(out, "last_rest failed {errno:?}"),
+        }
+    }
+
+    fn rest(&mut self) {
+        self.volume.rest_wanted = true;
+    }
+
+    fn write_status(&self, slot: u8, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.clients.write_status(slot, out)
+    }
+
+    fn command(&mut self, slot: u8, command: &Command) -> Result<(), Errno> {
+        self.clients.command(slot, command)
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Programs that others wrote to judge file systems, in a Linux client: pjdfstest and fsx (`host/provision-tests.sh` builds them).
+//!
+//! Each runs on the share, and once on the kernel's own ext4 as a disk: what fails there says nothing of the server. What they say is
+//! kept below `target/tmp`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use skerry_host::bridge::{self, Bridge, Socket};
+use skerry_host::client_vm::{Cache, Disk, Mount, Options, Output, Server, output};
+use skerry_host::{service_vm, workspace};
+use tempfile::TempDir;
+
+/// Tests of pjdfstest 0.2.2 that run as root with the features of pjdfstest.toml.
+const PJDFSTEST: usize = 300;
+
+/// Operations of each run of fsx: as many as `SKERRY_FSX_OPERATIONS` says.
+fn fsx_operations() -> String {
+    std::env::var("SKERRY_FSX_OPERATIONS").unwrap_or_else(|_| "5000".to_owned())
+}
+
+/// A directory of its own with a volume of 256 MiB in it.
+struct Bench {
+    directory: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        fs::create_dir_all(workspace::target()).unwrap();
+        let bench = Self { directory: tempfile::tempdir_in(workspace::target()).unwrap() };
+        let mut make = Command::new("/usr/sbin/mkfs.ext4");
+        assert!(make.args(["-q", "-F", "-b", "4096"]).arg(bench.volume()).arg("256M").status().unwrap().success());
+        bench
+    }
+
+    fn volume(&self) -> PathBuf {
+        self.directory.path().join("volume.ext4")
+    }
+
+    /// What is added to the client's root: the programs, their configuration, the users that they act as.
+    fn files(&self) -> PathBuf {
+        let files = self.directory.path().join("files");
+        for directory in ["etc", "usr/bin", "conformance"] {
+            fs::create_dir_all(files.join(directory)).unwrap();
+        }
+        for tool in ["pjdfstest", "fsx"] {
+            let source = workspace::target().join("tools/bin").join(tool);
+            let program = files.join("usr/bin").join(tool);
+            fs::copy(&source, &program)
+                .unwrap_or_else(|error| panic!("{}: {error}; run host/provision-tests.sh", source.display()));
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let users = "root:x:0:0:root:/root:/bin/bash\ntests:x:1000:1000::/:\nnobody:x:65534:65534::/:\n";
+        let groups = "root:x:0:\ntests:x:1000:tests\nnobody:x:65534:nobody\n";
+        for (name, text) in [
+            ("etc/passwd", users),
+            ("etc/group", groups),
+            ("conformance/run.sh", include_str!("conformance/run.sh")),
+            ("conformance/pjdfstest.toml", include_str!("conformance/pjdfstest.toml")),
+            ("conformance/unmapped.toml", include_str!("conformance/unmapped.toml")),
+            ("conformance/mapped.toml", include_str!("conformance/mapped.toml")),
+        ] {
+            fs::write(files.join(name), text).unwrap();
+        }
+        files
+    }
+
+    /// Runs run.sh with `arguments` on the volume as a disk.
+    fn on_disk(&self, arguments: &str) -> Output {
+        let options = Options {
+            disk: Some(Disk { image: self.volume(), writable: true }),
+            files: Some(self.files()),
+            ..Options::run(None, format!("sh /conformance/run.sh disk {arguments}"))
+        };
+        output(&options).unwrap()
+    }
+
+    /// Runs run.sh with `arguments` on the volume as the share, whose volume is clean and in order afterwards.
+    fn on_share(&self, cache: Cache, arguments: &str) -> Output {
+        let socket = Socket { path: self.directory.path().join("socket"), tag: "skerry".to_owned() };
+        let service = service_vm::Options::new(self.volume()).unwrap();
+        let mut bridge =
+            Bridge::start(&bridge::Options { service, sockets: vec![socket.clone()] }).unwrap();
+        let command = format!("sh /conformance/run.sh mnt {arguments}");
+        let options = Options {
+            mount: Mount { cache, ..Mount::default() },
+            files: Some(self.files()),
+            ..Options::run(Some(Server::VhostUser(socket)), command)
+        };
+        let output = output(&options).unwrap();
+        bridge.rest().unwrap();
+        drop(bridge);
+        self.is_in_order();
+        output
+    }
+
+    fn is_in_order(&self) {
+        let checked = Command::new("/usr/sbin/e2fsck").arg("-fn").arg(self.volume()).output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    }
+}
+
+/// Writes what a run said to `target/tmp/NAME`, and gives it back.
+fn kept(name: &str, output: &Output) -> String {
+    let directory = workspace::target().join("tmp");
+    fs::create_dir_all(&directory).unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let path: &Path = &directory.join(name);
+    fs::write(path, &said).unwrap();
+    println!("{}: status {}", path.display(), output.status);
+    said
+}
+
+/// The lines of pjdfstest's tests that ended so. The words are coloured.
+fn ended<'a>(said: &'a str, how: &str) -> Vec<&'a str> {
+    said.lines().filter(|line| line.contains("::") && line.contains(how)).collect()
+}
+
+/// No test failed, and there were as many as there are.
+#[track_caller]
+fn passed(name: &str, output: &Output) {
+    let said = kept(name, output);
+    let (passed, failed, skipped) = (ended(&said, "ok"), ended(&said, "FAILED"), ended(&said, "skipped"));
+    println!("pjdfstest: {} passed, {} failed, {} skipped", passed.len(), failed.len(), skipped.len());
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert_eq!(output.status, 0, "{said}");
+    assert!(passed.len() >= PJDFSTEST, "{said}");
+}
+
+#[test]
+fn pjdfstest_passes_on_the_kernels_ext4() {
+    let bench = Bench::new();
+    passed("pjdfstest-ext4", &bench.on_disk("pjdfstest"));
+    bench.is_in_order();
+}
+
+#[test]
+fn pjdfstest_passes_on_the_share() {
+    passed("pjdfstest-share", &Bench::new().on_share(Cache::None, "pjdfstest"));
+}
+
+#[track_caller]
+fn fsx_passed(name: &str, output: &Output) {
+    let said = kept(name, output);
+    assert_eq!(output.status, 0, "{said}");
+}
+
+#[test]
+fn fsx_passes_on_the_kernels_ext4() {
+    let bench = Bench::new();
+    fsx_passed("fsx-ext4", &bench.on_disk(&format!("fsx mapped {} 1 2", fsx_operations())));
+    bench.is_in_order();
+}
+
+#[test]
+fn fsx_passes_on_the_share_with_each_cache() {
+    for (cache, name, configuration) in [
+        (Cache::None, "none", "unmapped"),
+        (Cache::Mmap, "mmap", "mapped"),
+        (Cache::Loose, "loose", "mapped"),
+    ] {
+        let arguments = format!("fsx {configuration} {} 1 2 3", fsx_operations());
+        fsx_passed(&format!("fsx-share-{name}"), &Bench::new().on_share(cache, &arguments));
+    }
+}

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Runs in a client: the conformance programs, on the file system at /mnt, or with "disk" on the disk /dev/vda, which the
+# kernel's own ext4 has. Arguments: where (mnt or disk), what (pjdfstest or fsx), and for fsx the configuration below
+# /conformance, how many operations, and the seeds.
+set -eu
+where=$1
+what=$2
+shift 2
+place=/mnt
+if [ "$where" = disk ]; then
+    place=/disk
+    mkdir -p $place
+    mount -t ext4 /dev/vda $place
+fi
+
+status=0
+case $what in
+pjdfstest)
+    mkdir -p $place/pjdfstest
+    chmod 755 $place/pjdfstest
+    pjdfstest --configuration-file /conformance/pjdfstest.toml --path $place/pjdfstest --secondary-fs /tmp || status=$?
+    rm -r $place/pjdfstest
+    ;;
+fsx)
+    configuration=$1
+    operations=$2
+    shift 2
+    for seed in "$@"; do
+        # What went wrong is in files next to the one it went wrong with, which the host gets as text.
+        if ! fsx -f "/conformance/$configuration.toml" -N "$operations" -S "$seed" -P /tmp $place/fsx-$seed; then
+            status=1
+            echo "fsx with seed $seed failed"
+        else
+            echo "fsx: $operations operations with seed $seed"
+        fi
+        rm -f $place/fsx-$seed
+    done
+    ;;
+esac
+
+if [ "$where" = disk ]; then umount $place; fi
+exit $status
