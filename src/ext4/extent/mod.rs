@@ -3,7 +3,7 @@
 //! Extent trees: which blocks of the volume hold which blocks of a file.
 //!
 //! A walk visits each node of the tree that a range touches once, from the root in the inode down, and hands out one
-//! run for each extent or gap, in order. Its depth is at most [`MAX_DEPTH`], and each level must be one less than the
+//! run for each extent or gap, in order. Its depth is at most five, and each level must be one less than the
 //! one above, so that a tree cannot loop. What it costs: for each node below the root the checksum of a block (with
 //! `metadata_csum`) and a pass over the node's entries. Nodes are not remembered between walks.
 //!
