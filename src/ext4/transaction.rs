@@ -120,9 +120,4 @@ impl<R: Region> Volume<R> {
         }
         Ok(())
     }
-
-    /// Commits the running transaction and puts all of it in place, for good.
-    pub(super) fn flush_volume(&mut self) -> Result<(), Error> {
-        self.commit_transaction()
-    }
 }
