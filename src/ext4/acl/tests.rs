@@ -196,7 +196,7 @@ fn a_new_file_inherits_the_default_list_of_its_directory() {
         let image = image(options);
         let (f, d, e) = (image.inode("/f"), image.inode("/d"), image.inode("/e"));
         let mut volume = image.mount_writable();
-        let mut inherit = |volume: &mut TestVolume, number, mode| {
+        let inherit = |volume: &mut TestVolume, number, mode| {
             volume.atomically(|volume| {
                 let mode = volume.inherit_acl(d, number, mode, OTHER)?;
                 volume.edit_inode(number, |inode| {

@@ -235,8 +235,8 @@ mod tests {
 
     #[test]
     fn values_are_packed_from_the_end_and_padded_with_zeros() {
-        let area = after(64, &[set(1, b"b", b"12345"), set(1, b"a", b"678")]);
-        assert_eq!(area[44..], *b"\0\0\0\0\0\0\0\0\x31\x32\x33\x34\x35\0\0\0678\0");
+        let area = after(64, &[set(1, b"b", b"vwxyz"), set(1, b"a", b"abc")]);
+        assert_eq!(area[44..], *b"\0\0\0\0\0\0\0\0vwxyz\0\0\0abc\0");
         assert_eq!(area[2..4], [60, 0], "e_value_offs of the first");
         assert_eq!(area[22..24], [52, 0], "and of the second");
     }

@@ -38,6 +38,9 @@ fn shared(options: &[&str]) -> (Image, TestVolume, [u32; 3]) {
     (image, volume, numbers)
 }
 
+/// A name and a value.
+type Attribute<'a> = (&'a str, &'a [u8]);
+
 /// How many refer to the block of inode `number`.
 fn references(volume: &TestVolume, number: u32) -> u32 {
     le32(volume.block(volume.inode(number).unwrap().file_acl).unwrap(), 4)
@@ -62,7 +65,7 @@ fn a_change_of_one_file_is_not_seen_by_those_that_shared_its_block() {
         assert_eq!((references(&volume, g), references(&volume, d)), (1, 1));
         set(&mut volume, d, "user.two", b"in place").unwrap();
         assert_eq!(volume.totals.free_blocks, free - 2, "the last one needs no copy");
-        let expected: [(_, &[(&str, &[u8])]); 3] = [
+        let expected: [(u32, &[Attribute<'_>]); 3] = [
             (f, &[("user.one", b"new"), ("user.two", &[b'1'; 300]), ("user.three", b"3")]),
             (g, &[("user.two", &[b'1'; 300])]),
             (d, &[("user.one", &[b'1'; 300]), ("user.two", b"in place")]),
