@@ -41,7 +41,14 @@ pub(super) fn lcreate(
     let subject = parent.subject(exports)?;
     subject.may_search(directory)?;
     let state = FidState::Open(OpenMode::new(flags));
-    let opened = |node, kind| Handle { node, directory, name: NameTag::of(name.bytes()), kind, state, ..parent.handle };
+    let opened = |node, kind| Handle {
+        node,
+        directory,
+        name: NameTag::of(name.bytes()),
+        kind,
+        state,
+        ..parent.handle
+    };
     let (handle, attributes) = match subject.backend.lookup(directory, name.bytes()) {
         Ok(_) if flags.contains(OpenFlags::EXCL) => return Err(Errno::EEXIST),
         Ok(node) => {
@@ -180,11 +187,7 @@ fn make(
 /// # Errors
 /// EBADF for either fid; EXDEV if they are not of one volume; EPERM for a directory; what [`SafeName::new`] and
 /// [`FileSystem::link`](crate::fs::FileSystem::link) say; EROFS and EACCES as the exports' policies have it.
-pub(super) fn link(
-    session: &Session,
-    exports: &mut Exports<'_>,
-    request: Tlink<'_>,
-) -> Result<Rlink, Errno> {
+pub(super) fn link(session: &Session, exports: &mut Exports<'_>, request: Tlink<'_>) -> Result<Rlink, Errno> {
     let parent = session.file(request.dfid)?;
     let file = session.file(request.fid)?;
     let directory = parent.directory()?;
@@ -214,9 +217,8 @@ fn existing_first(
     name: SafeName<'_>,
     allowed: Result<(), Errno>,
 ) -> Result<(), Errno> {
-    let is_there = || {
-        subject.may_search(directory).is_ok() && subject.backend.lookup(directory, name.bytes()).is_ok()
-    };
+    let is_there =
+        || subject.may_search(directory).is_ok() && subject.backend.lookup(directory, name.bytes()).is_ok();
     if allowed.is_err() && is_there() { Err(Errno::EEXIST) } else { allowed }
 }
 
@@ -287,7 +289,10 @@ mod tests {
         assert_eq!(client.node(1), Ok(ROOT));
         let flags = OpenFlags::CREATE | OpenFlags::RDWR;
         assert_eq!(client.create(1, b"file", flags, 0o600).map(|qid| Node(qid.path)), Ok(FILE));
-        assert_eq!(client.getattr(1).map(|attributes| (attributes.mode, attributes.size)), Ok((0o100_640, 54)));
+        assert_eq!(
+            client.getattr(1).map(|attributes| (attributes.mode, attributes.size)),
+            Ok((0o100_640, 54))
+        );
         assert_eq!(client.tree.inode(FILE).retained, 1);
         client.walk(0, 2, &[]).unwrap();
         client.create(2, b"file", flags | OpenFlags::TRUNC, 0o600).unwrap();
@@ -297,7 +302,8 @@ mod tests {
     #[test]
     fn what_cannot_be_opened_is_not_opened_by_creating_it() {
         let mut client = Client::attached();
-        for (name, errno) in [(&b"sub"[..], Errno::EISDIR), (b"link", Errno::ELOOP), (b"fifo", Errno::ENXIO)] {
+        for (name, errno) in [(&b"sub"[..], Errno::EISDIR), (b"link", Errno::ELOOP), (b"fifo", Errno::ENXIO)]
+        {
             assert_eq!(client.create(0, name, OpenFlags::RDWR, 0o600), Err(errno));
         }
         assert_eq!(client.node(0), Ok(ROOT));
@@ -360,11 +366,9 @@ mod tests {
         assert_eq!(make(&mut client, request(b"new", &target)), Ok((NEW, QidKind::SYMLINK)));
         let inode = client.tree.inode(NEW);
         assert_eq!((inode.mode, inode.gid, inode.content.bytes()), (0o777, GID, target.clone()));
-        for (symtgt, errno) in [
-            (&b""[..], Errno::ENOENT),
-            (b"a\0b", Errno::EINVAL),
-            (&[b't'; 4096], Errno::ENAMETOOLONG),
-        ] {
+        for (symtgt, errno) in
+            [(&b""[..], Errno::ENOENT), (b"a\0b", Errno::EINVAL), (&[b't'; 4096], Errno::ENAMETOOLONG)]
+        {
             assert_eq!(make(&mut client, request(b"other", symtgt)), Err(errno));
         }
         assert_eq!(make(&mut client, request(b"link", b"x")), Err(Errno::EEXIST));

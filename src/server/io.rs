@@ -80,8 +80,7 @@ pub(super) fn write(
         return Err(Errno::EBADF);
     }
     let position = if mode.append { Position::End } else { Position::At(request.offset) };
-    if !mode.append
-        && request.offset.checked_add(u64::from(request.count)).is_none_or(|end| end > MAX_OFFSET)
+    if !mode.append && request.offset.checked_add(u64::from(request.count)).is_none_or(|end| end > MAX_OFFSET)
     {
         return Err(Errno::EFBIG);
     }
@@ -101,11 +100,7 @@ pub(super) fn write(
 /// # Errors
 /// EBADF for a `fid` that is not an open file; what
 /// [`FileSystem::synchronize`](crate::fs::FileSystem::synchronize) says.
-pub(super) fn fsync(
-    session: &Session,
-    exports: &mut Exports<'_>,
-    request: Tfsync,
-) -> Result<Rfsync, Errno> {
+pub(super) fn fsync(session: &Session, exports: &mut Exports<'_>, request: Tfsync) -> Result<Rfsync, Errno> {
     let File { handle, attachment } = session.file(request.fid)?;
     let FidState::Open(_) = handle.state else { return Err(Errno::EBADF) };
     exports.get_mut(attachment.export)?.synchronize()?;

@@ -66,13 +66,9 @@ pub(super) fn open(exports: &mut Exports<'_>, file: &File, flags: OpenFlags) -> 
 
     let backend = exports.get_mut(file.attachment.export)?;
     backend.retain(node)?;
-    let emptied = AttributeChanges {
-        size: Some(0),
-        modified: Some(TimeChange::Now),
-        ..AttributeChanges::default()
-    };
-    let truncated =
-        if truncates { backend.set_attributes(caller, node, &emptied) } else { Ok(()) };
+    let emptied =
+        AttributeChanges { size: Some(0), modified: Some(TimeChange::Now), ..AttributeChanges::default() };
+    let truncated = if truncates { backend.set_attributes(caller, node, &emptied) } else { Ok(()) };
     truncated.and_then(|()| backend.attributes(node)).inspect_err(|_| backend.release(node))
 }
 

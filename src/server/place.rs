@@ -23,8 +23,9 @@ impl NameTag {
     /// The tag of `name`: FNV-1a, folded.
     #[must_use]
     pub fn of(name: &[u8]) -> Self {
-        let hash =
-            name.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        let hash = name
+            .iter()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
         Self(u16::try_from((hash >> 16) ^ (hash & 0xffff)).unwrap_or(0))
     }
 }

@@ -48,8 +48,7 @@ pub(super) fn remove(
 /// Takes away the name by which `file` was found.
 fn remove_file(exports: &mut Exports<'_>, file: &File) -> Result<(), Errno> {
     let place = place::find(exports.get(file.attachment.export)?, file)?;
-    let removal =
-        if file.handle.kind == FileKind::Directory { Removal::Directory } else { Removal::File };
+    let removal = if file.handle.kind == FileKind::Directory { Removal::Directory } else { Removal::File };
     remove_name(exports, file, place.directory, &place.name, removal)
 }
 
