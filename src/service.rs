@@ -203,7 +203,11 @@ impl Connection {
         let position = queue.position();
         let mut requests = 0;
         let served = serve(memory, queue, &mut self.session, exports, scratch, budget, &mut requests);
-        // A request that ended in a fault may have changed something, too.
+        if served.is_err() {
+            // What the client held goes with it.
+            self.session.reset();
+            self.session.settle(exports);
+        }
         if (settled || requests > 0 || served.is_err())
             && let Err(errno) = exports.commit()
         {
@@ -281,8 +285,8 @@ mod tests {
     use crate::server::{ExportList, LockTable};
     use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, WITH_INDIRECT, WRITE};
     use crate::wire::{
-        Fid, LockFlags, LockType, MessageType, OpenFlags, Tag, Tattach, Tlock, Tlopen, Tmessage, Tversion,
-        VERSION,
+        Fid, LockFlags, LockType, MessageType, OpenFlags, Tag, Tattach, Tlock, Tlopen, Tmessage, Tmkdir,
+        Tversion, VERSION,
     };
     use std::boxed::Box;
     use std::vec::Vec;
@@ -571,5 +575,79 @@ mod tests {
         let refused = connection.attach(driver.memory(), &configuration);
         assert_eq!(refused, Err(virtq::Fault::Size { size: 7 }));
         assert_eq!((connection.state(), connection.position()), (State::Free, None));
+    }
+
+    /// Offers what makes a directory called `name` in the root.
+    fn offer_mkdir(bench: &mut Bench, name: &[u8]) {
+        let request = Tmkdir { dfid: Fid(0), name, mode: 0o755, gid: 0 };
+        let mut bytes = [0; 64];
+        let length = Tmessage::from(request).emit(Tag(1), &mut bytes).unwrap();
+        bench.offer(&bytes[..length]);
+    }
+
+    #[test]
+    fn the_requests_of_one_pass_are_committed_once() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        let before = bench.tree.commits;
+        [b"a", b"b", b"c"].iter().for_each(|name| offer_mkdir(&mut bench, *name));
+        assert_eq!(bench.drain(100).map(|drained| drained.requests), Ok(3));
+        assert_eq!(bench.tree.commits, before + 1);
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+        assert_eq!(bench.tree.commits, before + 1, "without requests there is nothing to commit");
+    }
+
+    #[test]
+    fn no_reply_of_a_pass_is_published_if_its_changes_cannot_be_committed() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        let (used, calls) = (bench.driver.used_index(), bench.calls.0);
+        offer_mkdir(&mut bench, b"a");
+        offer_mkdir(&mut bench, b"b");
+        bench.tree.unreliable = Some(Errno::EIO);
+        assert_eq!(bench.drain(100), Err(Fault::Volume(Errno::EIO)));
+        assert_eq!((bench.driver.used_index(), bench.calls.0), (used, calls));
+        assert_eq!(bench.connection.state(), State::Faulted(Fault::Volume(Errno::EIO)));
+        assert_eq!(bench.connection.position(), Some(used), "they were never answered");
+        assert_eq!(bench.drain(100), Err(Fault::Volume(Errno::EIO)), "its open file was given back");
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+    }
+
+    #[test]
+    fn an_open_file_of_a_client_that_is_gone_is_given_back_by_the_next_pass_and_that_is_committed() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        assert_eq!(bench.tree.retained(), 1);
+        bench.connection.detach();
+        let before = bench.tree.commits;
+        assert_eq!((bench.tree.retained(), bench.connection.session().fids_in_use()), (1, 0));
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+        assert_eq!((bench.tree.retained(), bench.tree.commits), (0, before + 1));
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+        assert_eq!(bench.tree.commits, before + 1);
+    }
+
+    #[test]
+    fn what_an_earlier_client_held_is_given_back_before_the_next_is_served() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        let driver = Driver::new(16, PLAIN);
+        bench.connection.detach();
+        bench.connection.attach(driver.memory(), &driver.configuration).unwrap();
+        (bench.driver, bench.replies) = (driver, Vec::new());
+        bench.lock_root();
+        assert_eq!((bench.tree.retained(), bench.connection.session().fids_in_use()), (1, 1));
+    }
+
+    #[test]
+    fn what_was_changed_before_an_offence_is_committed() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        let before = bench.tree.commits;
+        offer_mkdir(&mut bench, b"a");
+        bench.offer(&[3, 0, 0]);
+        bench.drain(100).unwrap_err();
+        assert_eq!((bench.tree.commits, bench.tree.retained()), (before + 1, 0));
+        assert_eq!(bench.driver.used_index(), 5);
     }
 }

@@ -8,16 +8,18 @@ use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
 use skerry::fs::{
-    Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node, Timestamp,
+    AttributeChanges, AttributeExistence, Attributes, Caller, DirectoryEntry, Errno, FileKind, FileSystem,
+    FileSystemStatus, NewFile, Node, Position, Removal, Timestamp,
 };
-use skerry::mem::Sink;
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::scatter::ScatterList;
+use skerry::mem::{Sink, Source};
 use skerry::server::{ExportList, Exports, LockTable, Scratch, Session, SessionLimits};
 use skerry::wire::{
-    Fid, GetattrMask, LockFlags, LockType, MessageType, Names, OpenFlags, Tag, Tattach, Tclunk, Tgetattr,
-    Tgetlock, Tlock, Tlopen, Tmessage, Tread, Treaddir, Treadlink, Tstatfs, Tversion, Twalk, Txattrwalk,
-    VERSION,
+    Fid, GetattrMask, LockFlags, LockType, MessageType, Names, OpenFlags, SetattrMask, Tag, Tattach, Tclunk,
+    Tflush, Tfsync, Tgetattr, Tgetlock, Time, Tlcreate, Tlink, Tlock, Tlopen, Tmessage, Tmkdir, Tmknod,
+    Tread, Treaddir, Treadlink, Tremove, Trename, Trenameat, Tsetattr, Tstatfs, Tsymlink, Tunlinkat,
+    Tversion, Twalk, Twrite, Txattrcreate, Txattrwalk, UnlinkFlags, VERSION, XattrFlags,
 };
 
 /// The system's allocator, with a count for each thread.
@@ -125,7 +127,103 @@ impl FileSystem for Small {
     fn status(&self) -> Result<FileSystemStatus, Errno> {
         Err(Errno::EUCLEAN)
     }
+
+    fn check_writable(&self, _node: Node) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        _caller: Caller,
+        _node: Node,
+        _position: Position,
+        source: &mut dyn Source,
+    ) -> Result<u32, Errno> {
+        let mut bytes = [0; 64];
+        let count = source.remaining().min(bytes.len());
+        source.take(&mut bytes[..count]).map_err(|_| Errno::EIO)?;
+        u32::try_from(count).map_err(|_| Errno::EIO)
+    }
+
+    fn create(
+        &mut self,
+        _caller: Caller,
+        _directory: Node,
+        _name: &[u8],
+        _new: &NewFile<'_>,
+    ) -> Result<Node, Errno> {
+        Ok(Node(2))
+    }
+
+    fn link(&mut self, _caller: Caller, _node: Node, _directory: Node, _name: &[u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _directory: Node, _name: &[u8], _removal: Removal) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn rename(&mut self, _caller: Caller, _from: (Node, &[u8]), _to: (Node, &[u8])) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn set_attributes(
+        &mut self,
+        _caller: Caller,
+        _node: Node,
+        _changes: &AttributeChanges,
+    ) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn set_attribute(
+        &mut self,
+        _caller: Caller,
+        _node: Node,
+        _name: &[u8],
+        _value: &[u8],
+        _existence: AttributeExistence,
+    ) -> Result<(), Errno> {
+        Ok(())
+    }
 }
+
+/// What is changed, in a session that reads already. The requests with data carry [`DATA`].
+fn changes() -> Vec<Tmessage<'static>> {
+    let (root, made, value, removed) = (Fid(0), Fid(7), Fid(8), Fid(9));
+    let (name, mode, gid, count) = (&b"new"[..], 0o644, 100, DATA_LENGTH);
+    let walk = |newfid, names: &'static [&'static [u8]]| {
+        Tmessage::from(Twalk { fid: root, newfid, wnames: Names::new(names).unwrap() })
+    };
+    let (time, valid, size) = (Time::default(), SetattrMask::all(), 10);
+    let flags = OpenFlags::RDWR | OpenFlags::DSYNC;
+    vec![
+        Tflush { oldtag: Tag(7) }.into(),
+        walk(made, &[]),
+        Tlcreate { fid: made, name, flags, mode, gid }.into(),
+        Twrite { fid: made, offset: 0, count }.into(),
+        Tfsync { fid: made, datasync: 0 }.into(),
+        Tsetattr { fid: made, valid, mode, uid: 1, gid, size, atime: time, mtime: time }.into(),
+        Tsymlink { fid: root, name, symtgt: b"target", gid }.into(),
+        Tmknod { dfid: root, name, mode, major: 0, minor: 0, gid }.into(),
+        Tmkdir { dfid: root, name, mode, gid }.into(),
+        Tlink { dfid: root, fid: Fid(1), name }.into(),
+        Trename { fid: Fid(1), dfid: root, name }.into(),
+        Trenameat { olddirfid: root, oldname: b"file", newdirfid: root, newname: name }.into(),
+        Tunlinkat { dirfd: root, name: b"file", flags: UnlinkFlags::empty() }.into(),
+        walk(value, &[b"file"]),
+        Txattrcreate { fid: value, name: b"user.new", attr_size: count.into(), flags: XattrFlags::CREATE }
+            .into(),
+        Twrite { fid: value, offset: 0, count }.into(),
+        Tclunk { fid: value }.into(),
+        walk(removed, &[b"file"]),
+        Tremove { fid: removed }.into(),
+    ]
+}
+
+/// The data of each Twrite.
+const DATA: [u8; 16] = [7; 16];
+const DATA_LENGTH: u32 = 16;
 
 #[test]
 fn no_request_makes_the_server_allocate() {
@@ -135,7 +233,7 @@ fn no_request_makes_the_server_allocate() {
     let names: [&[&[u8]]; 4] = [&[b"file"], &[b"link"], &[], &[b"nothing"]];
     let walk = |newfid, names| Twalk { fid: Fid(0), newfid: Fid(newfid), wnames: Names::new(names).unwrap() };
     let attach = Tattach { fid: Fid(0), afid: Fid::NOFID, uname: b"", aname: b"/", n_uname: 0 };
-    let requests: [Tmessage<'_>; 20] = [
+    let reading: [Tmessage<'_>; 20] = [
         Tversion { msize: 8192, version: VERSION }.into(),
         attach.into(),
         walk(1, names[0]).into(),
@@ -157,13 +255,14 @@ fn no_request_makes_the_server_allocate() {
         Tclunk { fid: Fid(5) }.into(),
         Tclunk { fid: Fid(6) }.into(),
     ];
+    let requests = [&reading[..], &changes()].concat();
 
     let ram = Box::into_raw(vec![0_u8; 65_536].into_boxed_slice());
     let mut memory = GuestMemory::new();
     // SAFETY: the allocation was just given up by its owner and is never freed, so it stays mapped, and nobody holds
     // a reference to it.
     unsafe { memory.add_region(GuestAddress(0), 65_536, NonNull::new(ram.cast()).unwrap()) }.unwrap();
-    let mut session = Session::new(SessionLimits { max_fids: 8, max_msize: 8192 });
+    let mut session = Session::new(SessionLimits { max_fids: 16, max_msize: 8192 });
     let (list, mut locks) = (ExportList::default(), LockTable::default());
     let (mut scratch, mut small) = (Box::new(Scratch::new()), Small);
     let (mut readable, mut writable) = (Box::new(ScatterList::new()), Box::new(ScatterList::new()));
@@ -172,7 +271,11 @@ fn no_request_makes_the_server_allocate() {
     for request in requests.iter().cycle().take(10 * requests.len()) {
         let mut bytes = [0; 256];
         let tag = if request.kind() == MessageType::Tversion { Tag::NOTAG } else { Tag(1) };
-        let length = request.emit(tag, &mut bytes).unwrap();
+        let mut length = request.emit(tag, &mut bytes).unwrap();
+        if request.data_length() > 0 {
+            bytes[length..length + DATA.len()].copy_from_slice(&DATA);
+            length += DATA.len();
+        }
         let mut loader = readable.load(&memory);
         loader.push(GuestAddress(0), u32::try_from(length).unwrap()).unwrap();
         loader.into_writer().put(&bytes[..length]).unwrap();
@@ -184,7 +287,10 @@ fn no_request_makes_the_server_allocate() {
         let mut exports = Exports::new(&mut small, &list, &mut locks);
         let (readable, writable) = (request_room.into_reader(), reply_room.into_writer());
         session.handle(&mut exports, readable, writable, &mut scratch).unwrap();
+        exports.commit().unwrap();
     }
+    session.reset();
+    session.settle(&mut Exports::new(&mut small, &list, &mut locks));
     assert_eq!(ALLOCATIONS.with(Cell::get), before);
     assert!(before > 0, "the count would have noticed");
 

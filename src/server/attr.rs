@@ -257,9 +257,11 @@ mod tests {
         assert_eq!((after.mode, after.uid, after.gid), (0o100_711, 5, 1002));
         let after = change(Tsetattr { valid: SetattrMask::GID, gid: 6, ..NOTHING });
         assert_eq!((after.uid, after.gid, after.atime), (5, 6, before.atime));
-        let after = change(Tsetattr { valid: SetattrMask::ATIME, atime: Time { sec: 1, nsec: 2 }, ..NOTHING });
+        let after =
+            change(Tsetattr { valid: SetattrMask::ATIME, atime: Time { sec: 1, nsec: 2 }, ..NOTHING });
         assert_eq!((after.atime, after.mtime), (now, before.mtime));
-        let after = change(Tsetattr { valid: SetattrMask::MTIME, mtime: Time { sec: 1, nsec: 2 }, ..NOTHING });
+        let after =
+            change(Tsetattr { valid: SetattrMask::MTIME, mtime: Time { sec: 1, nsec: 2 }, ..NOTHING });
         assert_eq!(after.mtime, now);
         let (atime, mtime) = (Time { sec: -7, nsec: 999_999_999 }, Time { sec: 1 << 33, nsec: 0 });
         let valid = SetattrMask::ATIME | SetattrMask::ATIME_SET | SetattrMask::MTIME | SetattrMask::MTIME_SET;

@@ -19,7 +19,7 @@ use crate::mem::{Sink, Source};
 use crate::wire::{
     Dirents, Fid, GetattrMask, MessageType, Names, OpenFlags, Qid, Rgetattr, Rmessage, Tag, Tattach, Tclunk,
     Tgetattr, Tlcreate, Tlink, Tlopen, Tmessage, Tmkdir, Tread, Treaddir, Trenameat, Tunlinkat, Tversion,
-    Twalk, Twrite, Txattrwalk, UnlinkFlags, VERSION, parse_r_with_data,
+    Twalk, Twrite, Txattrcreate, Txattrwalk, UnlinkFlags, VERSION, XattrFlags, parse_r_with_data,
 };
 
 /// The files of the tree that every client starts with.
@@ -282,6 +282,16 @@ impl Client {
             Rmessage::Rxattrwalk(reply) => Some(reply.size),
             _ => None,
         })
+    }
+
+    pub fn xattrcreate(
+        &mut self,
+        fid: u32,
+        name: &[u8],
+        attr_size: u64,
+        flags: XattrFlags,
+    ) -> Result<(), Errno> {
+        self.call(Txattrcreate { fid: Fid(fid), name, attr_size, flags })
     }
 
     /// The `count`.

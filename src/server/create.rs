@@ -289,7 +289,10 @@ mod tests {
         assert_eq!(client.node(1), Ok(ROOT));
         let flags = OpenFlags::CREATE | OpenFlags::RDWR;
         assert_eq!(client.create(1, b"file", flags, 0o600).map(|qid| Node(qid.path)), Ok(FILE));
-        assert_eq!(client.getattr(1).map(|attributes| (attributes.mode, attributes.size)), Ok((0o100_640, 54)));
+        assert_eq!(
+            client.getattr(1).map(|attributes| (attributes.mode, attributes.size)),
+            Ok((0o100_640, 54))
+        );
         assert_eq!(client.tree.inode(FILE).retained, 1);
         client.walk(0, 2, &[]).unwrap();
         client.create(2, b"file", flags | OpenFlags::TRUNC, 0o600).unwrap();
@@ -299,7 +302,8 @@ mod tests {
     #[test]
     fn what_cannot_be_opened_is_not_opened_by_creating_it() {
         let mut client = Client::attached();
-        for (name, errno) in [(&b"sub"[..], Errno::EISDIR), (b"link", Errno::ELOOP), (b"fifo", Errno::ENXIO)] {
+        for (name, errno) in [(&b"sub"[..], Errno::EISDIR), (b"link", Errno::ELOOP), (b"fifo", Errno::ENXIO)]
+        {
             assert_eq!(client.create(0, name, OpenFlags::RDWR, 0o600), Err(errno));
         }
         assert_eq!(client.node(0), Ok(ROOT));
@@ -362,11 +366,9 @@ mod tests {
         assert_eq!(make(&mut client, request(b"new", &target)), Ok((NEW, QidKind::SYMLINK)));
         let inode = client.tree.inode(NEW);
         assert_eq!((inode.mode, inode.gid, inode.content.bytes()), (0o777, GID, target.clone()));
-        for (symtgt, errno) in [
-            (&b""[..], Errno::ENOENT),
-            (b"a\0b", Errno::EINVAL),
-            (&[b't'; 4096], Errno::ENAMETOOLONG),
-        ] {
+        for (symtgt, errno) in
+            [(&b""[..], Errno::ENOENT), (b"a\0b", Errno::EINVAL), (&[b't'; 4096], Errno::ENAMETOOLONG)]
+        {
             assert_eq!(make(&mut client, request(b"other", symtgt)), Err(errno));
         }
         assert_eq!(make(&mut client, request(b"link", b"x")), Err(Errno::EEXIST));

@@ -44,6 +44,8 @@ pub mod xattr;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod enforcement;
+#[cfg(test)]
 pub(crate) mod tree;
 
 pub use export_options::ExportList;

@@ -220,7 +220,13 @@ impl Tree {
         }
     }
 
-    fn make(&mut self, caller: Caller, directory: Node, name: &[u8], new: &NewFile<'_>) -> Result<Node, Errno> {
+    fn make(
+        &mut self,
+        caller: Caller,
+        directory: Node,
+        name: &[u8],
+        new: &NewFile<'_>,
+    ) -> Result<Node, Errno> {
         self.check_change(Some(caller))?;
         let parent = self.directory_to_fill(directory)?;
         let (mut mode, mut gid) = (new.mode & 0o7777, new.gid);
@@ -234,7 +240,10 @@ impl Tree {
         let now = self.clock;
         let (content, device) = match new.kind {
             NewKind::Symlink(target) => {
-                assert!((1..=4095).contains(&target.len()) && !target.contains(&0), "the server must check targets");
+                assert!(
+                    (1..=4095).contains(&target.len()) && !target.contains(&0),
+                    "the server must check targets"
+                );
                 (target, 0)
             }
             NewKind::CharacterDevice(device) | NewKind::BlockDevice(device) => (&b""[..], device),
@@ -331,7 +340,12 @@ impl Tree {
         directory == above
     }
 
-    fn change_attributes(&mut self, caller: Caller, node: Node, changes: &AttributeChanges) -> Result<(), Errno> {
+    fn change_attributes(
+        &mut self,
+        caller: Caller,
+        node: Node,
+        changes: &AttributeChanges,
+    ) -> Result<(), Errno> {
         self.check_change(Some(caller))?;
         let (size_max, now) = (self.size_max, self.clock);
         let inode = self.at(node)?;

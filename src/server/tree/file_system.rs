@@ -138,7 +138,13 @@ impl FileSystem for Tree {
         self.write_content(caller, node, position, source)
     }
 
-    fn create(&mut self, caller: Caller, directory: Node, name: &[u8], new: &NewFile<'_>) -> Result<Node, Errno> {
+    fn create(
+        &mut self,
+        caller: Caller,
+        directory: Node,
+        name: &[u8],
+        new: &NewFile<'_>,
+    ) -> Result<Node, Errno> {
         self.make(caller, directory, name, new)
     }
 
@@ -154,7 +160,12 @@ impl FileSystem for Tree {
         self.move_name(caller, from, to)
     }
 
-    fn set_attributes(&mut self, caller: Caller, node: Node, changes: &AttributeChanges) -> Result<(), Errno> {
+    fn set_attributes(
+        &mut self,
+        caller: Caller,
+        node: Node,
+        changes: &AttributeChanges,
+    ) -> Result<(), Errno> {
         self.change_attributes(caller, node, changes)
     }
 
