@@ -2,8 +2,10 @@
 
 //! Tauth and Tattach: a user enters an export.
 
+use super::attachment::Attachment;
 use super::exports::Exports;
 use super::fid::{FidState, Handle};
+use super::place::NameTag;
 use super::qid::qid;
 use super::session::Session;
 use crate::fs::Errno;
@@ -20,7 +22,7 @@ pub(super) fn auth(_request: Tauth<'_>) -> Result<Rauth, Errno> {
 /// Tattach.
 ///
 /// # Errors
-/// EBADF for an `afid` (none can exist), and for a `fid` that is in use; EMFILE; what [`Exports::resolve`] says.
+/// EBADF for an `afid` (none can exist), and for a `fid` that is in use; EMFILE for a fid or an attachment too many; what [`Exports::resolve`] says.
 pub(super) fn attach(
     session: &mut Session,
     exports: &Exports<'_>,
@@ -33,15 +35,17 @@ pub(super) fn attach(
     let (export, node) = exports.resolve(request.aname, request.n_uname)?;
     let backend = exports.get(export)?;
     let attributes = backend.attributes(node)?;
+    let confined = node != backend.root();
+    let attachment = Attachment { export, root: node, confined, n_uname: request.n_uname };
     let handle = Handle {
         node,
-        root: node,
-        uid: request.n_uname,
-        export,
+        directory: node,
+        name: NameTag::NONE,
+        attachment: session.attachments.place(attachment)?,
         kind: attributes.kind,
         state: FidState::Path,
     };
-    session.fids.insert(request.fid, handle)?;
+    session.insert(request.fid, handle)?;
     Ok(Rattach { qid: qid(backend.number(node), &attributes) })
 }
 
@@ -131,6 +135,6 @@ mod tests {
         let request = Tattach { fid: Fid(1), afid: Fid::NOFID, uname: b"anna", aname: b"", n_uname: 1000 };
         client.call(request).unwrap();
         client.walk(1, 2, &[b"sub", b"deep"]).unwrap();
-        assert_eq!(client.session.fids.get(Fid(2)).map(|handle| handle.uid), Ok(1000));
+        assert_eq!(client.session.file(Fid(2)).map(|file| file.attachment.n_uname), Ok(1000));
     }
 }

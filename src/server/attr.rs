@@ -3,10 +3,11 @@
 //! Tgetattr, Tsetattr, Tstatfs.
 
 use super::exports::Exports;
+use super::fid::FidState;
 use super::qid::qid;
-use super::session::Session;
-use crate::fs::{Errno, Timestamp};
-use crate::wire::{GetattrMask, Rgetattr, Rsetattr, Rstatfs, Tgetattr, Time, Tsetattr, Tstatfs};
+use super::session::{File, Session};
+use crate::fs::{AttributeChanges, Errno, FileKind, TimeChange, Timestamp};
+use crate::wire::{GetattrMask, Rgetattr, Rsetattr, Rstatfs, SetattrMask, Tgetattr, Time, Tsetattr, Tstatfs};
 
 /// Tgetattr. All that the backend knows is answered, whatever was asked for: `valid` says what that is, and
 /// what is not valid is 0.
@@ -19,8 +20,8 @@ pub(super) fn getattr(
     exports: &Exports<'_>,
     request: Tgetattr,
 ) -> Result<Rgetattr, Errno> {
-    let handle = session.file(request.fid)?;
-    let backend = exports.get(handle.export)?;
+    let File { handle, attachment } = session.file(request.fid)?;
+    let backend = exports.get(attachment.export)?;
     let attributes = backend.attributes(handle.node)?;
     let known = |there: bool, field| if there { field } else { GetattrMask::empty() };
     let valid = GetattrMask::BASIC
@@ -51,13 +52,69 @@ fn time(timestamp: Timestamp) -> Time {
     Time { sec: timestamp.seconds, nsec: u64::from(timestamp.nanoseconds) }
 }
 
-/// Tsetattr.
+/// Tsetattr: all that `valid` names is changed, or nothing.
 ///
 /// # Errors
-/// EBADF; EROFS.
-pub(super) fn setattr(session: &Session, request: Tsetattr) -> Result<Rsetattr, Errno> {
-    session.file(request.fid)?;
-    Err(Errno::EROFS)
+/// EBADF for a `fid` that stands for no file; EISDIR for the size of a directory, EINVAL for that of anything else that is
+/// no regular file; EFBIG for a size of 2⁶³ or more; EINVAL for a time with more than 999,999,999 nanoseconds, and for the
+/// owner or group 0xffffffff; EROFS, EPERM, EACCES as the export's policy has it; what
+/// [`FileSystem::set_attributes`](crate::fs::FileSystem::set_attributes) says.
+pub(super) fn setattr(
+    session: &Session,
+    exports: &mut Exports<'_>,
+    request: Tsetattr,
+) -> Result<Rsetattr, Errno> {
+    let file = session.file(request.fid)?;
+    let changes = changes(&request)?;
+    if changes.size.is_some() {
+        match file.handle.kind {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(Errno::EISDIR),
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    // CTIME alone is no change to any other attribute: the time of the inode's change goes with whatever is set.
+    if changes == AttributeChanges::default() && !request.valid.contains(SetattrMask::CTIME) {
+        return Ok(Rsetattr);
+    }
+    let writes = matches!(file.handle.state, FidState::Open(mode) if mode.writes());
+    let subject = file.subject(exports)?;
+    subject.may_change_attributes(file.handle.node, &changes, writes)?;
+    let caller = subject.caller();
+    let backend = exports.get_mut(file.attachment.export)?;
+    backend.set_attributes(caller, file.handle.node, &changes)?;
+    Ok(Rsetattr)
+}
+
+/// What a Tsetattr asks for. Bits of `valid` without a meaning are not looked at.
+fn changes(request: &Tsetattr) -> Result<AttributeChanges, Errno> {
+    let asked = |field| request.valid.contains(field);
+    let owner = |field, id: u32| match id {
+        _ if !asked(field) => Ok(None),
+        u32::MAX => Err(Errno::EINVAL),
+        _ => Ok(Some(id)),
+    };
+    let time = |field, set, time: Time| match (asked(field), asked(set)) {
+        (false, _) => Ok(None),
+        (true, false) => Ok(Some(TimeChange::Now)),
+        (true, true) => timestamp(time).map(|time| Some(TimeChange::To(time))),
+    };
+    if asked(SetattrMask::SIZE) && i64::try_from(request.size).is_err() {
+        return Err(Errno::EFBIG);
+    }
+    Ok(AttributeChanges {
+        mode: asked(SetattrMask::MODE).then_some(request.mode & 0o7777),
+        uid: owner(SetattrMask::UID, request.uid)?,
+        gid: owner(SetattrMask::GID, request.gid)?,
+        size: asked(SetattrMask::SIZE).then_some(request.size),
+        accessed: time(SetattrMask::ATIME, SetattrMask::ATIME_SET, request.atime)?,
+        modified: time(SetattrMask::MTIME, SetattrMask::MTIME_SET, request.mtime)?,
+    })
+}
+
+fn timestamp(time: Time) -> Result<Timestamp, Errno> {
+    let nanoseconds = u32::try_from(time.nsec).ok().filter(|nanoseconds| *nanoseconds < 1_000_000_000);
+    Ok(Timestamp { seconds: time.sec, nanoseconds: nanoseconds.ok_or(Errno::EINVAL)? })
 }
 
 /// Tstatfs.
@@ -65,8 +122,8 @@ pub(super) fn setattr(session: &Session, request: Tsetattr) -> Result<Rsetattr, 
 /// # Errors
 /// EBADF for a `fid` that stands for no file; what [`FileSystem::status`](crate::fs::FileSystem::status) says.
 pub(super) fn statfs(session: &Session, exports: &Exports<'_>, request: Tstatfs) -> Result<Rstatfs, Errno> {
-    let handle = session.file(request.fid)?;
-    let status = exports.get(handle.export)?.status()?;
+    let file = session.file(request.fid)?;
+    let status = exports.get(file.attachment.export)?.status()?;
     Ok(Rstatfs {
         kind: status.kind,
         bsize: status.block_size,

@@ -3,8 +3,8 @@
 //! What a session can attach to, and how a name selects it.
 
 use super::access::{Policy, Subject};
+use super::attachment::Attachment;
 use super::export_options::{ExportList, components};
-use super::fid::Handle;
 use super::lock_table::LockTable;
 use super::name::SafeName;
 use crate::fs::{Errno, FileKind, FileSystem, Node};
@@ -86,13 +86,21 @@ impl<'a> Exports<'a> {
         self.list.exports().get(usize::from(export.0)).map(|export| export.policy).unwrap_or_default()
     }
 
-    /// The user behind a fid, with the export that it belongs to.
+    /// The user who attached, with the export that it attached to.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn subject(&self, handle: &Handle) -> Result<Subject<'_>, Errno> {
-        let backend = self.get(handle.export)?;
-        Ok(Subject { backend, policy: self.policy(handle.export), n_uname: handle.uid })
+    pub fn subject(&self, attachment: &Attachment) -> Result<Subject<'_>, Errno> {
+        let backend = self.get(attachment.export)?;
+        Ok(Subject { backend, policy: self.policy(attachment.export), n_uname: attachment.n_uname })
+    }
+
+    /// Makes what was changed survive the death of this program: for all requests since the last commit, all or nothing.
+    ///
+    /// # Errors
+    /// As [`FileSystem::commit`].
+    pub fn commit(&mut self) -> Result<(), Errno> {
+        self.volume.commit()
     }
 
     /// The locks on the files of all exports.
@@ -137,7 +145,6 @@ impl<'a> Exports<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::access::Squash;
-    use super::super::fid::FidState;
     use super::*;
     use crate::server::tree::{ROOT, Tree};
 
@@ -202,10 +209,8 @@ mod tests {
         list.add("/:readonly,check").unwrap();
         let mut locks = LockTable::default();
         let exports = Exports::new(&mut tree, &list, &mut locks).with_control(&mut control);
-        let (export, node) = exports.resolve(b"ctl", 1000).unwrap();
-        let handle =
-            Handle { node, root: node, uid: 1000, export, kind: FileKind::Directory, state: FidState::Path };
-        assert_eq!(exports.subject(&handle).map(|subject| subject.policy), Ok(TRUSTING));
+        let (export, _) = exports.resolve(b"ctl", 1000).unwrap();
+        assert_eq!(exports.policy(export), TRUSTING);
         assert_eq!((export, export.backend()), (ExportId::CONTROL, Backend::Control));
     }
 }

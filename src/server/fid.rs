@@ -14,9 +14,10 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use super::exports::ExportId;
+use super::attachment::AttachmentId;
+use super::place::NameTag;
 use crate::fs::{Errno, FileKind, Node};
-use crate::wire::{Access, Fid};
+use crate::wire::{Access, Fid, OpenFlags};
 
 /// Most fids that a table can be made for: positions have 16 bits, and one value of them means "none".
 pub const MAX_FIDS: usize = 65_535;
@@ -32,13 +33,59 @@ const NONE: u16 = u16::MAX;
 pub enum FidState {
     /// It names a file: walk from it, open it, ask for attributes.
     Path,
-    /// It is open (Tlopen).
-    Open(Access),
+    /// It is open (Tlopen, Tlcreate).
+    Open(OpenMode),
     /// It reads the names of its file's extended attributes.
     AttributeNames,
     /// It reads the extended attribute whose name is at this place of the session's
     /// [names](super::xattr::AttributeNames).
     Attribute(u8),
+    /// It collects the value of an extended attribute, at this place of the session's
+    /// [values](super::new_attribute::NewAttributes).
+    NewAttribute(u8),
+}
+
+impl FidState {
+    /// Whether the fid keeps its file from going when that loses its last name.
+    #[must_use]
+    pub const fn retains(self) -> bool {
+        !matches!(self, Self::Path)
+    }
+}
+
+/// How a file is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenMode {
+    /// What it may be used for.
+    pub access: Access,
+    /// Whether each write goes to the end.
+    pub append: bool,
+    /// Whether a write is answered only when it survives the loss of power.
+    pub durable: bool,
+}
+
+impl OpenMode {
+    /// What `flags` ask for. (DSYNC and SYNC are the same here: data is never durable without its metadata.)
+    #[must_use]
+    pub fn new(flags: OpenFlags) -> Self {
+        Self {
+            access: flags.access(),
+            append: flags.contains(OpenFlags::APPEND),
+            durable: flags.intersects(OpenFlags::DSYNC | OpenFlags::SYNC),
+        }
+    }
+
+    /// Whether content may be read.
+    #[must_use]
+    pub const fn reads(self) -> bool {
+        matches!(self.access, Access::Read | Access::ReadWrite)
+    }
+
+    /// Whether content may be written.
+    #[must_use]
+    pub const fn writes(self) -> bool {
+        matches!(self.access, Access::Write | Access::ReadWrite)
+    }
 }
 
 /// What a fid stands for.
@@ -46,13 +93,12 @@ pub enum FidState {
 pub struct Handle {
     /// The file.
     pub node: Node,
-    /// The directory that it was attached at, directly or through the fids that it was walked from; `..` stops
-    /// there.
-    pub root: Node,
-    /// The user that attached (`n_uname` of Tattach); whom the user acts as, [`Exports::subject`](super::Exports::subject) says.
-    pub uid: u32,
-    /// The export that `node` and `root` belong to.
-    pub export: ExportId,
+    /// The directory that it was found in. It may have been moved since.
+    pub directory: Node,
+    /// The name that it was found by, in short.
+    pub name: NameTag,
+    /// What it was attached to, directly or through the fids that it was walked from.
+    pub attachment: AttachmentId,
     /// The kind of `node`, which never changes in the life of a file.
     pub kind: FileKind,
     /// What it is good for.
@@ -88,9 +134,9 @@ impl FidTable {
         let capacity = capacity.clamp(1, MAX_FIDS);
         let unused = Handle {
             node: Node(0),
-            root: Node(0),
-            uid: 0,
-            export: ExportId::FIRST,
+            directory: Node(0),
+            name: NameTag::NONE,
+            attachment: AttachmentId::FIRST,
             kind: FileKind::Directory,
             state: FidState::Path,
         };
@@ -215,6 +261,14 @@ impl FidTable {
         self.count = 0;
     }
 
+    /// What each fid in use stands for, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (Fid, Handle)> + '_ {
+        self.heads.iter().flat_map(|head| self.chain_from(*head)).filter_map(|position| {
+            let at = usize::from(position);
+            Some((*self.fids.get(at)?, *self.handles.get(at)?))
+        })
+    }
+
     /// The chain that `fid` belongs to.
     fn bucket(&self, fid: Fid) -> usize {
         // Multiplicative hashing: an odd constant near 2^32 / φ spreads consecutive numbers evenly over the top bits.
@@ -226,7 +280,11 @@ impl FidTable {
 
     /// The positions of the chain that `fid` belongs to.
     fn chain(&self, fid: Fid) -> impl Iterator<Item = u16> {
-        let mut position = self.heads.get(self.bucket(fid)).copied().unwrap_or(NONE);
+        self.chain_from(self.heads.get(self.bucket(fid)).copied().unwrap_or(NONE))
+    }
+
+    /// The positions of a chain from `position` on.
+    fn chain_from(&self, mut position: u16) -> impl Iterator<Item = u16> {
         core::iter::from_fn(move || {
             // The value NONE is never a position: there are at most 65,535.
             let current = position;
@@ -249,9 +307,9 @@ mod tests {
     fn handle(node: u64) -> Handle {
         Handle {
             node: Node(node),
-            root: Node(2),
-            uid: 1000,
-            export: ExportId::FIRST,
+            directory: Node(2),
+            name: NameTag::NONE,
+            attachment: AttachmentId::FIRST,
             kind: FileKind::Regular,
             state: FidState::Path,
         }
@@ -371,5 +429,6 @@ mod tests {
         for (fid, handle) in &model {
             assert_eq!(table.get(*fid), Ok(*handle));
         }
+        assert_eq!(table.iter().collect::<HashMap<_, _>>(), model);
     }
 }

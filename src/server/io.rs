@@ -4,11 +4,12 @@
 
 use super::exports::Exports;
 use super::fid::FidState;
-use super::session::Session;
-use crate::fs::{Caller, Errno, FileKind, Position};
+use super::new_attribute;
+use super::session::{File, Session};
+use crate::fs::{Errno, FileKind, Position};
 use crate::mem::scatter::{ScatterReader, ScatterWriter};
 use crate::mem::window::Window;
-use crate::wire::{Access, Rclunk, Rfsync, Rread, Rwrite, Tclunk, Tfsync, Tread, Twrite};
+use crate::wire::{Rclunk, Rfsync, Rread, Rwrite, Tclunk, Tfsync, Tread, Twrite};
 
 /// The last offset that a file can have (`loff_t` has a sign).
 const MAX_OFFSET: u64 = i64::MAX as u64;
@@ -26,16 +27,15 @@ pub(super) fn read(
     data: &mut ScatterWriter<'_>,
 ) -> Result<Rread, Errno> {
     let handle = session.fids.get(request.fid)?;
-    let backend = exports.get(handle.export)?;
+    let backend = exports.get(session.attachments.get(handle.attachment)?.export)?;
     let offset = request.offset;
     let before_end = MAX_OFFSET.checked_sub(offset).ok_or(Errno::EINVAL)?;
     let count = request.count.min(session.data_limit(data));
     let count = count.min(u32::try_from(before_end).unwrap_or(u32::MAX));
     match handle.state {
-        FidState::Open(Access::Read | Access::ReadWrite) if handle.kind == FileKind::Directory => {
-            return Err(Errno::EISDIR);
-        }
-        FidState::Open(Access::Read | Access::ReadWrite) => {
+        FidState::Open(mode) if !mode.reads() => return Err(Errno::EBADF),
+        FidState::Open(_) if handle.kind == FileKind::Directory => return Err(Errno::EISDIR),
+        FidState::Open(_) => {
             let count = backend.read(handle.node, offset, count, data)?;
             // A count without its bytes would show the client what its buffers held before.
             if count != data.written() {
@@ -51,60 +51,74 @@ pub(super) fn read(
             let mut window = Window::new(data, offset, count as usize);
             backend.read_attribute(handle.node, name, &mut window)?;
         }
-        FidState::Path | FidState::Open(Access::Write | Access::Neither) => return Err(Errno::EBADF),
+        FidState::Path | FidState::NewAttribute(_) => return Err(Errno::EBADF),
     }
     Ok(Rread { count: data.written() })
 }
 
-/// Twrite: the backend takes the data straight out of the client's buffers.
+/// Twrite: the backend takes the data straight out of the client's buffers. A fid that is open with APPEND writes to the
+/// end, whatever the offset; one with DSYNC or SYNC is answered when the data survives the loss of power. The value of a
+/// new attribute is collected.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file, or is not open for writing; EROFS for a file that cannot be;
-/// EFBIG for an `offset` with which the data would reach beyond 2⁶³ − 1; what
-/// [`FileSystem::write`](crate::fs::FileSystem::write) says.
+/// EBADF for a `fid` that is not open for writing and sets no attribute; EFBIG for an `offset` with which the data would
+/// reach beyond 2⁶³ − 1; what [`FileSystem::write`](crate::fs::FileSystem::write),
+/// [`FileSystem::synchronize`](crate::fs::FileSystem::synchronize) and
+/// [`NewAttributes::collect`](super::new_attribute::NewAttributes::collect) say.
 pub(super) fn write(
     session: &mut Session,
     exports: &mut Exports<'_>,
     request: Twrite,
     mut data: ScatterReader<'_>,
 ) -> Result<Rwrite, Errno> {
-    let handle = session.file(request.fid)?;
-    let backend = exports.get_mut(handle.export)?;
-    backend.check_writable(handle.node)?;
-    if !matches!(handle.state, FidState::Open(Access::Write | Access::ReadWrite)) {
+    if let FidState::NewAttribute(slot) = session.fids.get(request.fid)?.state {
+        return Ok(Rwrite { count: session.new_attributes.collect(slot, request.offset, &mut data)? });
+    }
+    let file = session.file(request.fid)?;
+    let FidState::Open(mode) = file.handle.state else { return Err(Errno::EBADF) };
+    if !mode.writes() {
         return Err(Errno::EBADF);
     }
-    if request.offset.checked_add(u64::from(request.count)).is_none_or(|end| end > MAX_OFFSET) {
+    let position = if mode.append { Position::End } else { Position::At(request.offset) };
+    if !mode.append && request.offset.checked_add(u64::from(request.count)).is_none_or(|end| end > MAX_OFFSET)
+    {
         return Err(Errno::EFBIG);
     }
-    let count =
-        backend.write(Caller { uid: handle.uid }, handle.node, Position::At(request.offset), &mut data)?;
+    let caller = file.subject(exports)?.caller();
+    let backend = exports.get_mut(file.attachment.export)?;
+    let count = backend.write(caller, file.handle.node, position, &mut data)?;
+    if mode.durable {
+        backend.synchronize()?;
+    }
     session.count_written(count);
     Ok(Rwrite { count })
 }
 
-/// Tfsync. Nothing of a volume that is only read waits to be made durable.
+/// Tfsync: everything that was answered, of whatever file, survives the loss of power from here on. `datasync` makes no
+/// difference.
 ///
 /// # Errors
-/// EBADF for a `fid` that is not an open file.
-pub(super) fn fsync(session: &Session, request: Tfsync) -> Result<Rfsync, Errno> {
-    match session.file(request.fid)?.state {
-        FidState::Open(_) => Ok(Rfsync),
-        _ => Err(Errno::EBADF),
-    }
+/// EBADF for a `fid` that is not an open file; what
+/// [`FileSystem::synchronize`](crate::fs::FileSystem::synchronize) says.
+pub(super) fn fsync(session: &Session, exports: &mut Exports<'_>, request: Tfsync) -> Result<Rfsync, Errno> {
+    let File { handle, attachment } = session.file(request.fid)?;
+    let FidState::Open(_) = handle.state else { return Err(Errno::EBADF) };
+    exports.get_mut(attachment.export)?.synchronize()?;
+    Ok(Rfsync)
 }
 
-/// Tclunk.
+/// Tclunk. It sets the attribute whose value the fid collected.
 ///
 /// # Errors
-/// EBADF for a `fid` that is not in use.
+/// EBADF for a `fid` that is not in use; what [`new_attribute::set`] says: `fid` is clunked all the same.
 pub(super) fn clunk(
     session: &mut Session,
     exports: &mut Exports<'_>,
     request: Tclunk,
 ) -> Result<Rclunk, Errno> {
+    let set = new_attribute::set(session, exports, request.fid);
     session.clunk(exports, request.fid)?;
-    Ok(Rclunk)
+    set.map(|()| Rclunk)
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Tlock and Tgetlock: record locks. The rules are in [`super::lock_table`].
 
 use super::exports::Exports;
-use super::fid::{FidState, Handle};
+use super::fid::FidState;
 use super::lock_table::{ByteRange, LockKind, LockRefusal, LockRequest, LockedFile, MAX_CLIENT_ID, Process};
-use super::session::Session;
+use super::session::{File, Session};
 use crate::fs::Errno;
 use crate::wire::{Fid, LockFlags, LockStatus, LockType, Rgetlock, Rlock, Tgetlock, Tlock};
 
@@ -28,11 +28,11 @@ pub(super) fn lock(
     request: Tlock<'_>,
 ) -> Result<Rlock, Errno> {
     let Tlock { fid, kind, flags, start, length, proc_id, client_id } = request;
-    let handle = open_file(session, fid)?;
+    let file = open_file(session, fid)?;
     if !LockFlags::BLOCK.union(LockFlags::RECLAIM).contains(flags) {
         return Err(Errno::EINVAL);
     }
-    let request = lock_request(&handle, fid, (start, length), (proc_id, client_id))?;
+    let request = lock_request(&file, fid, (start, length), (proc_id, client_id))?;
     let (locks, holder) = (exports.locks(), &mut session.locks);
     let done = match kind {
         LockType::Read => locks.lock(holder, &request, LockKind::Read),
@@ -61,13 +61,13 @@ pub(super) fn getlock<'b>(
     client: &'b mut heapless::Vec<u8, MAX_CLIENT_ID>,
 ) -> Result<Rgetlock<'b>, Errno> {
     let Tgetlock { fid, kind, start, length, proc_id, client_id } = request;
-    let handle = open_file(session, fid)?;
+    let file = open_file(session, fid)?;
     let wanted = match kind {
         LockType::Read => LockKind::Read,
         LockType::Write | LockType::Unlock => LockKind::Write,
         LockType::Unknown(_) => return Err(Errno::EINVAL),
     };
-    let request = lock_request(&handle, fid, (start, length), (proc_id, client_id))?;
+    let request = lock_request(&file, fid, (start, length), (proc_id, client_id))?;
     client.clear();
     let conflict = exports.locks().conflict(&session.locks, &request, wanted);
     let (kind, range, process) = match &conflict {
@@ -88,20 +88,20 @@ pub(super) fn getlock<'b>(
     })
 }
 
-/// The handle behind `fid`, which must be open.
-fn open_file(session: &Session, fid: Fid) -> Result<Handle, Errno> {
-    let handle = session.file(fid)?;
-    if matches!(handle.state, FidState::Open(_)) { Ok(handle) } else { Err(Errno::EBADF) }
+/// What is behind `fid`, which must be open.
+fn open_file(session: &Session, fid: Fid) -> Result<File, Errno> {
+    let file = session.file(fid)?;
+    if matches!(file.handle.state, FidState::Open(_)) { Ok(file) } else { Err(Errno::EBADF) }
 }
 
 fn lock_request(
-    handle: &Handle,
+    file: &File,
     fid: Fid,
     (start, length): (u64, u64),
     (proc_id, client_id): (u32, &[u8]),
 ) -> Result<LockRequest, Errno> {
     Ok(LockRequest {
-        file: LockedFile::of(handle),
+        file: LockedFile::new(file.attachment.export, file.handle.node),
         range: ByteRange::new(start, length)?,
         process: Process::new(proc_id, client_id)?,
         fid,

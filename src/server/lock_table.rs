@@ -14,8 +14,7 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use super::exports::Backend;
-use super::fid::Handle;
+use super::exports::{Backend, ExportId};
 use crate::fs::{Errno, Node};
 use crate::wire::Fid;
 
@@ -115,10 +114,10 @@ pub struct LockedFile {
 }
 
 impl LockedFile {
-    /// The file behind a fid.
+    /// The file `node` of `export`.
     #[must_use]
-    pub fn of(handle: &Handle) -> Self {
-        Self { backend: handle.export.backend(), node: handle.node }
+    pub fn new(export: ExportId, node: Node) -> Self {
+        Self { backend: export.backend(), node }
     }
 }
 

@@ -15,8 +15,9 @@
 
 pub mod access;
 mod attach;
+pub mod attachment;
 mod attr;
-mod dir;
+mod create;
 pub mod export_options;
 pub mod exports;
 pub mod fault;
@@ -26,9 +27,14 @@ mod io;
 mod lock;
 pub mod lock_table;
 pub mod name;
+pub mod new_attribute;
 mod open;
+pub mod place;
 mod qid;
 mod readdir;
+mod readlink;
+mod remove;
+mod rename;
 pub mod session;
 pub mod statistics;
 mod version;
@@ -73,27 +79,27 @@ fn dispatch<'b>(
         T::Tattach(request) => attach::attach(session, exports, request)?.into(),
         T::Twalk(request) => walk::walk(session, exports, request, &mut buffers.qids)?.into(),
         T::Tlopen(request) => open::lopen(session, exports, request)?.into(),
-        T::Tlcreate(request) => open::lcreate(session, request)?.into(),
+        T::Tlcreate(request) => create::lcreate(session, exports, request)?.into(),
         T::Tread(request) => io::read(session, exports, request, data_out)?.into(),
         T::Twrite(request) => io::write(session, exports, request, data_in)?.into(),
-        T::Tfsync(request) => io::fsync(session, request)?.into(),
+        T::Tfsync(request) => io::fsync(session, exports, request)?.into(),
         T::Tclunk(request) => io::clunk(session, exports, request)?.into(),
-        T::Tremove(request) => dir::remove(session, exports, request)?.into(),
+        T::Tremove(request) => remove::remove(session, exports, request)?.into(),
         T::Tgetattr(request) => attr::getattr(session, exports, request)?.into(),
-        T::Tsetattr(request) => attr::setattr(session, request)?.into(),
+        T::Tsetattr(request) => attr::setattr(session, exports, request)?.into(),
         T::Tstatfs(request) => attr::statfs(session, exports, request)?.into(),
         T::Treaddir(request) => readdir::readdir(session, exports, request, data_out)?.into(),
-        T::Treadlink(request) => dir::readlink(session, exports, request, &mut buffers.target)?.into(),
-        T::Tsymlink(request) => dir::symlink(session, request)?.into(),
-        T::Tmknod(request) => dir::mknod(session, request)?.into(),
-        T::Tmkdir(request) => dir::mkdir(session, request)?.into(),
-        T::Tlink(request) => dir::link(session, request)?.into(),
-        T::Trename(request) => dir::rename(session, request)?.into(),
-        T::Trenameat(request) => dir::renameat(session, request)?.into(),
-        T::Tunlinkat(request) => dir::unlinkat(session, request)?.into(),
+        T::Treadlink(request) => readlink::readlink(session, exports, request, &mut buffers.target)?.into(),
+        T::Tsymlink(request) => create::symlink(session, exports, request)?.into(),
+        T::Tmknod(request) => create::mknod(session, exports, request)?.into(),
+        T::Tmkdir(request) => create::mkdir(session, exports, request)?.into(),
+        T::Tlink(request) => create::link(session, exports, request)?.into(),
+        T::Trename(request) => rename::rename(session, exports, request)?.into(),
+        T::Trenameat(request) => rename::renameat(session, exports, request)?.into(),
+        T::Tunlinkat(request) => remove::unlinkat(session, exports, request)?.into(),
         T::Tlock(request) => lock::lock(session, exports, request)?.into(),
         T::Tgetlock(request) => lock::getlock(session, exports, request, &mut buffers.client)?.into(),
         T::Txattrwalk(request) => xattr::xattrwalk(session, exports, request)?.into(),
-        T::Txattrcreate(request) => xattr::xattrcreate(session, request)?.into(),
+        T::Txattrcreate(request) => new_attribute::xattrcreate(session, exports, request)?.into(),
     })
 }

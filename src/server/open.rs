@@ -1,54 +1,80 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tlopen and Tlcreate: a fid becomes an open file.
+//! Tlopen: a fid becomes an open file.
 
+use super::access::Permissions;
 use super::exports::Exports;
-use super::fid::{FidState, Handle};
+use super::fid::{FidState, Handle, OpenMode};
 use super::qid::qid;
-use super::session::Session;
-use crate::fs::{Errno, FileKind};
-use crate::wire::{Access, IOHDRSZ, OpenFlags, Rlcreate, Rlopen, Tlcreate, Tlopen};
+use super::session::{File, Session};
+use crate::fs::{AttributeChanges, Attributes, Errno, FileKind, TimeChange};
+use crate::wire::{Access, IOHDRSZ, OpenFlags, Rlopen, Tlopen};
 
-/// Tlopen. Of the flags only the access mode, TRUNC and DIRECTORY count; the others are the client's business.
+/// Tlopen. Of the flags the access mode, TRUNC, APPEND, DSYNC, SYNC and DIRECTORY count; the others are the client's
+/// business.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file; EINVAL if it is open; EISDIR to write to a directory; ENOTDIR for
-/// DIRECTORY and something else; ELOOP for a symbolic link; ENXIO for devices, FIFOs and sockets, which a
-/// client opens itself; to write, what [`FileSystem::check_writable`](crate::fs::FileSystem::check_writable) says.
-pub(super) fn lopen(session: &mut Session, exports: &Exports<'_>, request: Tlopen) -> Result<Rlopen, Errno> {
-    let handle = session.file(request.fid)?;
-    if handle.state != FidState::Path {
+/// EBADF for a `fid` that stands for no file; EINVAL if it is open; what [`open`] says.
+pub(super) fn lopen(
+    session: &mut Session,
+    exports: &mut Exports<'_>,
+    request: Tlopen,
+) -> Result<Rlopen, Errno> {
+    let file = session.file(request.fid)?;
+    if file.handle.state != FidState::Path {
         return Err(Errno::EINVAL);
     }
-    let access = request.flags.access();
-    let changes = access != Access::Read || request.flags.contains(OpenFlags::TRUNC);
-    let backend = exports.get(handle.export)?;
-    match handle.kind {
-        FileKind::Directory if changes => return Err(Errno::EISDIR),
+    let attributes = open(exports, &file, request.flags)?;
+    let state = FidState::Open(OpenMode::new(request.flags));
+    session.fids.replace(request.fid, Handle { state, ..file.handle })?;
+    let number = exports.get(file.attachment.export)?.number(file.handle.node);
+    Ok(Rlopen { qid: qid(number, &attributes), iounit: iounit(session) })
+}
+
+/// Opens `file`: checks that it may be, retains it, and truncates it if `flags` say so. The caller makes its fid
+/// one that is open. Returns the attributes that it has then.
+///
+/// # Errors
+/// EISDIR to write to a directory; ENOTDIR for DIRECTORY and something else; ELOOP for a symbolic link; ENXIO for devices,
+/// FIFOs and sockets, which a client opens itself; to write, what
+/// [`FileSystem::check_writable`](crate::fs::FileSystem::check_writable) says; EROFS and EACCES as the export's policy has
+/// it; ENFILE.
+pub(super) fn open(exports: &mut Exports<'_>, file: &File, flags: OpenFlags) -> Result<Attributes, Errno> {
+    let node = file.handle.node;
+    let truncates = flags.contains(OpenFlags::TRUNC);
+    let writes = flags.access() != Access::Read || truncates;
+    let subject = file.subject(exports)?;
+    match file.handle.kind {
+        FileKind::Directory if writes => return Err(Errno::EISDIR),
         FileKind::Directory => {}
-        _ if request.flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
+        _ if flags.contains(OpenFlags::DIRECTORY) => return Err(Errno::ENOTDIR),
         FileKind::Symlink => return Err(Errno::ELOOP),
-        FileKind::Regular if changes => backend.check_writable(handle.node)?,
+        FileKind::Regular if writes => subject.backend.check_writable(node)?,
         FileKind::Regular => {}
         FileKind::Fifo | FileKind::CharacterDevice | FileKind::BlockDevice | FileKind::Socket => {
             return Err(Errno::ENXIO);
         }
     }
-    let attributes = backend.attributes(handle.node)?;
-    session.fids.replace(request.fid, Handle { state: FidState::Open(access), ..handle })?;
-    Ok(Rlopen {
-        qid: qid(backend.number(handle.node), &attributes),
-        iounit: session.msize().saturating_sub(IOHDRSZ),
-    })
+    let wanted = match flags.access() {
+        Access::Read if truncates => Permissions::READ.with(Permissions::WRITE),
+        Access::Read => Permissions::READ,
+        Access::Write => Permissions::WRITE,
+        Access::ReadWrite | Access::Neither => Permissions::READ.with(Permissions::WRITE),
+    };
+    subject.may_open(node, wanted)?;
+    let caller = subject.caller();
+
+    let backend = exports.get_mut(file.attachment.export)?;
+    backend.retain(node)?;
+    let emptied =
+        AttributeChanges { size: Some(0), modified: Some(TimeChange::Now), ..AttributeChanges::default() };
+    let truncated = if truncates { backend.set_attributes(caller, node, &emptied) } else { Ok(()) };
+    truncated.and_then(|()| backend.attributes(node)).inspect_err(|_| backend.release(node))
 }
 
-/// Tlcreate.
-///
-/// # Errors
-/// EBADF; EROFS.
-pub(super) fn lcreate(session: &Session, request: Tlcreate<'_>) -> Result<Rlcreate, Errno> {
-    session.file(request.fid)?;
-    Err(Errno::EROFS)
+/// The most data of one Tread or Twrite.
+pub(super) fn iounit(session: &Session) -> u32 {
+    session.msize().saturating_sub(IOHDRSZ)
 }
 
 #[cfg(test)]
@@ -126,14 +152,5 @@ mod tests {
             client.walk(0, fid, &[name]).unwrap();
             assert_eq!(client.open(fid, OpenFlags::DIRECTORY), Err(Errno::ENOTDIR));
         }
-    }
-
-    #[test]
-    fn a_file_is_not_created() {
-        let mut client = Client::attached();
-        let request =
-            |fid| Tlcreate { fid: Fid(fid), name: b"new", flags: OpenFlags::RDWR, mode: 0o644, gid: 0 };
-        assert_eq!(client.call(request(0)), Err(Errno::EROFS));
-        assert_eq!(client.call(request(1)), Err(Errno::EBADF));
     }
 }

@@ -8,11 +8,11 @@ use super::exports::Exports;
 use super::fid::FidState;
 use super::name::MAX_NAME;
 use super::qid::entry_qid;
-use super::session::Session;
+use super::session::{File, Session};
 use crate::fs::{DirectoryEntry, Errno, FileKind};
 use crate::mem::Sink;
 use crate::mem::scatter::ScatterWriter;
-use crate::wire::{Access, Dirent, Rreaddir, Treaddir};
+use crate::wire::{Dirent, Rreaddir, Treaddir};
 
 /// Longest entry: `qid[13] offset[8] type[1] name[s]`.
 const MAX_ENTRY: usize = 13 + 8 + 1 + 2 + MAX_NAME;
@@ -32,19 +32,19 @@ pub(super) fn readdir(
     request: Treaddir,
     data: &mut ScatterWriter<'_>,
 ) -> Result<Rreaddir, Errno> {
-    let handle = session.file(request.fid)?;
-    if !matches!(handle.state, FidState::Open(Access::Read | Access::ReadWrite)) {
+    let File { handle, attachment } = session.file(request.fid)?;
+    if !matches!(handle.state, FidState::Open(mode) if mode.reads()) {
         return Err(Errno::EBADF);
     }
     if handle.kind != FileKind::Directory {
         return Err(Errno::ENOTDIR);
     }
-    let backend = exports.get(handle.export)?;
+    let backend = exports.get(attachment.export)?;
     let mut left = request.count.min(session.data_limit(data)) as usize;
     let mut outcome = Ok(());
     let mut visit = |entry: &DirectoryEntry<'_>| {
-        let leaves_export = entry.name == b".." && handle.node == handle.root;
-        let number = if leaves_export { backend.number(handle.root) } else { entry.number };
+        let leaves_export = entry.name == b".." && handle.node == attachment.root;
+        let number = if leaves_export { backend.number(attachment.root) } else { entry.number };
         let dirent = Dirent {
             qid: entry_qid(number, entry.kind),
             offset: entry.next,

@@ -2,14 +2,17 @@
 
 //! A session: what one client's ring has negotiated and holds, and how a request of it becomes a reply.
 
-use super::dir::MAX_TARGET;
+use super::access::Subject;
+use super::attachment::{Attachment, Attachments};
 use super::exports::Exports;
 use super::fault::SessionFault;
 use super::fid::{FidState, FidTable, Handle};
 use super::lock_table::{LockHolder, LockedFile, MAX_CLIENT_ID};
+use super::new_attribute::NewAttributes;
+use super::readlink::MAX_TARGET;
 use super::statistics::Statistics;
 use super::xattr::AttributeNames;
-use crate::fs::Errno;
+use crate::fs::{Errno, FileKind, Node};
 use crate::mem::scatter::{ScatterReader, ScatterWriter};
 use crate::mem::{Full, Short, Sink, Source};
 use crate::wire::{
@@ -91,12 +94,13 @@ pub struct Session {
     msize: u32,
     /// Whether both sides agreed to a version.
     versioned: bool,
+    /// Whether the client is gone, and what it held is still to be given back: see [`settle`](Self::settle).
+    stale: bool,
     pub(super) fids: FidTable,
+    pub(super) attachments: Attachments,
     pub(super) attribute_names: AttributeNames,
-    /// What it has locked.
+    pub(super) new_attributes: NewAttributes,
     pub(super) locks: LockHolder,
-    /// Whether that is of a session that was ended since.
-    locks_ended: bool,
     statistics: Statistics,
 }
 
@@ -108,30 +112,42 @@ impl Session {
             max_msize: limits.max_msize.max(MIN_MSIZE),
             msize: MAX_REQUEST_HEAD,
             versioned: false,
+            stale: false,
             fids: FidTable::new(limits.max_fids),
+            attachments: Attachments::new(),
             attribute_names: AttributeNames::new(),
+            new_attributes: NewAttributes::new(),
             locks: LockHolder::new(),
-            locks_ended: false,
             statistics: Statistics::new(),
         }
     }
 
-    /// Ends whatever was: all fids are clunked, and the session waits for Tversion. For a client that is gone. What it held of
-    /// what sessions share is given back by the next [`settle`](Self::settle).
+    /// Ends whatever was: the session waits for Tversion. For a client that is gone. No exports are needed for it, so that it
+    /// can be done at any time; what the fids held is given back by [`settle`](Self::settle).
     pub fn reset(&mut self) {
-        self.locks_ended = true;
-        self.msize = MAX_REQUEST_HEAD;
+        self.stale = true;
         self.versioned = false;
-        self.fids.clear();
-        self.attribute_names.clear();
+        self.msize = MAX_REQUEST_HEAD;
     }
 
-    /// Gives back what a session that was [reset](Self::reset) held of what sessions share: its locks. To be called soon, and
-    /// before a session is dropped; [`handle`](Self::handle) does it first.
-    pub fn settle(&mut self, exports: &mut Exports<'_>) {
-        if core::mem::take(&mut self.locks_ended) {
-            exports.locks().release_all(&mut self.locks);
+    /// Gives back what a client that is gone held: its open files, and its locks. Returns whether there was one. Attributes
+    /// that it was setting are not set.
+    pub fn settle(&mut self, exports: &mut Exports<'_>) -> bool {
+        if !self.stale {
+            return false;
         }
+        exports.locks().release_all(&mut self.locks);
+        for (_, handle) in self.fids.iter() {
+            if let Ok(attachment) = self.attachments.get(handle.attachment) {
+                release(exports, &attachment, handle);
+            }
+        }
+        self.fids.clear();
+        self.attachments.clear();
+        self.attribute_names.clear();
+        self.new_attributes.clear();
+        self.stale = false;
+        true
     }
 
     /// What the session has done since it was made.
@@ -149,7 +165,7 @@ impl Session {
     /// Number of fids in use.
     #[must_use]
     pub fn fids_in_use(&self) -> usize {
-        self.fids.len()
+        if self.stale { 0 } else { self.fids.len() }
     }
 
     pub(super) fn count_written(&mut self, count: u32) {
@@ -173,31 +189,50 @@ impl Session {
         room.min(self.msize.saturating_sub(RREAD_HEADER))
     }
 
-    /// Ends the use of `fid`, and the locks that were taken through it.
+    /// Takes `fid` into use.
+    ///
+    /// # Errors
+    /// As [`FidTable::insert`].
+    pub(super) fn insert(&mut self, fid: Fid, handle: Handle) -> Result<(), Errno> {
+        self.fids.insert(fid, handle)?;
+        self.attachments.hold(handle.attachment);
+        Ok(())
+    }
+
+    /// Ends the use of `fid`, and releases the locks that were taken through it. An attribute that it collected is not set.
     ///
     /// # Errors
     /// EBADF if it is not in use.
     pub(super) fn clunk(&mut self, exports: &mut Exports<'_>, fid: Fid) -> Result<(), Errno> {
         let handle = self.fids.remove(fid)?;
+        let attachment = self.attachments.get(handle.attachment)?;
+        self.attachments.release(handle.attachment);
         match handle.state {
+            FidState::Path | FidState::AttributeNames => {}
             FidState::Open(_) => {
-                exports.locks().release_fid(&mut self.locks, LockedFile::of(&handle), fid);
+                let file = LockedFile::new(attachment.export, handle.node);
+                exports.locks().release_fid(&mut self.locks, file, fid);
             }
             FidState::Attribute(slot) => self.attribute_names.free(slot),
-            FidState::Path | FidState::AttributeNames => {}
+            FidState::NewAttribute(slot) => self.new_attributes.free(slot),
         }
+        release(exports, &attachment, handle);
         Ok(())
     }
 
-    /// The handle behind `fid`, which must stand for a file.
+    /// What is behind `fid`, which must stand for a file.
     ///
     /// # Errors
-    /// EBADF if it is not in use, or reads an extended attribute.
-    pub(super) fn file(&self, fid: Fid) -> Result<Handle, Errno> {
+    /// EBADF if it is not in use, or reads or sets an extended attribute.
+    pub(super) fn file(&self, fid: Fid) -> Result<File, Errno> {
         let handle = self.fids.get(fid)?;
         match handle.state {
-            FidState::Path | FidState::Open(_) => Ok(handle),
-            FidState::AttributeNames | FidState::Attribute(_) => Err(Errno::EBADF),
+            FidState::Path | FidState::Open(_) => {
+                Ok(File { handle, attachment: self.attachments.get(handle.attachment)? })
+            }
+            FidState::AttributeNames | FidState::Attribute(_) | FidState::NewAttribute(_) => {
+                Err(Errno::EBADF)
+            }
         }
     }
 
@@ -295,6 +330,40 @@ impl Session {
         // What stands behind the message in the chain is no part of it.
         let (data_in, _) = rest.split_at(message.data_length() as usize).map_err(|Short| Errno::EPROTO)?;
         super::dispatch(self, exports, message, data_in, data_out, buffers)
+    }
+}
+
+/// What a fid stands for, and on whose behalf.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct File {
+    pub(super) handle: Handle,
+    pub(super) attachment: Attachment,
+}
+
+impl File {
+    /// The user behind the fid, to ask what is allowed.
+    ///
+    /// # Errors
+    /// As [`Exports::get`].
+    pub(super) fn subject<'a>(&self, exports: &'a Exports<'_>) -> Result<Subject<'a>, Errno> {
+        exports.subject(&self.attachment)
+    }
+
+    /// The directory that the fid stands for.
+    ///
+    /// # Errors
+    /// ENOTDIR.
+    pub(super) fn directory(&self) -> Result<Node, Errno> {
+        if self.handle.kind == FileKind::Directory { Ok(self.handle.node) } else { Err(Errno::ENOTDIR) }
+    }
+}
+
+/// Lets the file of a fid go when it has no name, if the fid kept it from that.
+fn release(exports: &mut Exports<'_>, attachment: &Attachment, handle: Handle) {
+    if handle.state.retains()
+        && let Ok(backend) = exports.get_mut(attachment.export)
+    {
+        backend.release(handle.node);
     }
 }
 

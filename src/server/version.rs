@@ -7,7 +7,7 @@ use super::session::{MIN_MSIZE, Session};
 use crate::fs::Errno;
 use crate::wire::{Rversion, Tversion, VERSION, VERSION_UNKNOWN};
 
-/// Tversion. Whatever it asks for, the session that was ends: no fid and no lock survives.
+/// Tversion. Whatever it asks for, the session that was ends: no fid survives, and no lock.
 ///
 /// # Errors
 /// EMSGSIZE for an `msize` below [`MIN_MSIZE`].

@@ -2,12 +2,15 @@
 
 //! Twalk: from a file down a path of up to sixteen names.
 
+use super::access::Subject;
+use super::attachment::Attachment;
 use super::exports::Exports;
 use super::fid::{FidState, Handle};
 use super::name::Step;
+use super::place::NameTag;
 use super::qid::qid;
 use super::session::Session;
-use crate::fs::{Attributes, Errno, FileKind, FileSystem, Node};
+use crate::fs::{Attributes, Errno, FileKind};
 use crate::wire::{MAXWELEM, Qid, Qids, Rwalk, Twalk};
 
 /// Twalk. Where not all of the names exist it answers with the qids of those that do, and `newfid` is left alone.
@@ -17,7 +20,8 @@ use crate::wire::{MAXWELEM, Qid, Qids, Rwalk, Twalk};
 ///
 /// # Errors
 /// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; EINVAL to move an open fid;
-/// EMFILE; for the first name what [`Step::new`] and [`FileSystem::lookup`] say.
+/// EMFILE; for the first name what [`Step::new`], [`FileSystem::lookup`](crate::fs::FileSystem::lookup) and
+/// [`Attachment::parent`] say, and EACCES where a directory may not be searched.
 pub(super) fn walk<'b>(
     session: &mut Session,
     exports: &Exports<'_>,
@@ -25,23 +29,23 @@ pub(super) fn walk<'b>(
     qids: &'b mut heapless::Vec<Qid, MAXWELEM>,
 ) -> Result<Rwalk<'b>, Errno> {
     qids.clear();
-    let from = session.file(request.fid)?;
+    let file = session.file(request.fid)?;
     let moves = request.newfid == request.fid;
     if !moves {
         session.fids.check_insert(request.newfid)?;
-    } else if from.state != FidState::Path {
+    } else if file.handle.state != FidState::Path {
         return Err(Errno::EINVAL);
     }
 
-    let backend = exports.get(from.export)?;
-    let mut to = Handle { state: FidState::Path, ..from };
+    let subject = file.subject(exports)?;
+    let mut to = Handle { state: FidState::Path, ..file.handle };
     let mut failed = None;
     for name in request.wnames.iter() {
-        match Step::new(name).and_then(|step| take_step(backend, &to, step)) {
-            Ok((node, attributes)) => {
-                to = Handle { node, kind: attributes.kind, ..to };
+        match Step::new(name).and_then(|step| take_step(&subject, &file.attachment, &to, step)) {
+            Ok((next, attributes)) => {
+                to = next;
                 // There are no more names than `qids` has room for.
-                let _ = qids.push(qid(backend.number(node), &attributes));
+                let _ = qids.push(qid(subject.backend.number(to.node), &attributes));
             }
             Err(errno) => {
                 failed = Some(errno);
@@ -53,21 +57,29 @@ pub(super) fn walk<'b>(
         Some(errno) if qids.is_empty() => return Err(errno),
         Some(_) => {}
         None if moves => session.fids.replace(request.fid, to)?,
-        None => session.fids.insert(request.newfid, to)?,
+        None => session.insert(request.newfid, to)?,
     }
     Qids::new(qids).map(|wqids| Rwalk { wqids }).ok_or(Errno::EPROTO)
 }
 
-fn take_step(backend: &dyn FileSystem, from: &Handle, step: Step<'_>) -> Result<(Node, Attributes), Errno> {
+/// Where `step` leads from `from`, with the attributes of what is there.
+fn take_step(
+    subject: &Subject<'_>,
+    attachment: &Attachment,
+    from: &Handle,
+    step: Step<'_>,
+) -> Result<(Handle, Attributes), Errno> {
     if from.kind != FileKind::Directory {
         return Err(Errno::ENOTDIR);
     }
-    let node = match step {
-        Step::Up if from.node == from.root => from.root,
-        Step::Up => backend.parent(from.node)?,
-        Step::Down(name) => backend.lookup(from.node, name.bytes())?,
+    let backend = subject.backend;
+    subject.may_search(from.node)?;
+    let (node, name) = match step {
+        Step::Up => (attachment.parent(backend, from.node)?, NameTag::NONE),
+        Step::Down(name) => (backend.lookup(from.node, name.bytes())?, NameTag::of(name.bytes())),
     };
-    Ok((node, backend.attributes(node)?))
+    let attributes = backend.attributes(node)?;
+    Ok((Handle { node, directory: from.node, name, kind: attributes.kind, ..*from }, attributes))
 }
 
 #[cfg(test)]

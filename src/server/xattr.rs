@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Txattrwalk and Txattrcreate: extended attributes are read like files. The reading is Tread, in `io.rs`.
+//! Txattrwalk: extended attributes are read like files. The reading is Tread, in `io.rs`.
 
 use alloc::boxed::Box;
 
@@ -10,7 +10,7 @@ use super::name::MAX_NAME;
 use super::session::Session;
 use crate::fs::Errno;
 use crate::mem::window::Window;
-use crate::wire::{Rxattrcreate, Rxattrwalk, Txattrcreate, Txattrwalk};
+use crate::wire::{Rxattrwalk, Txattrwalk};
 
 /// Most fids of a session that can each read one attribute by name at a time. (Linux clunks such a fid when it
 /// has read the value.)
@@ -74,44 +74,49 @@ impl Default for AttributeNames {
 /// [`FileSystem::read_attribute`](crate::fs::FileSystem::read_attribute) says.
 pub(super) fn xattrwalk(
     session: &mut Session,
-    exports: &Exports<'_>,
+    exports: &mut Exports<'_>,
     request: Txattrwalk<'_>,
 ) -> Result<Rxattrwalk, Errno> {
-    let handle = session.file(request.fid)?;
+    let file = session.file(request.fid)?;
     session.fids.check_insert(request.newfid)?;
-    if request.name.len() > MAX_NAME {
-        return Err(Errno::ERANGE);
-    }
-    if request.name.contains(&0) {
-        return Err(Errno::EINVAL);
-    }
-    let backend = exports.get(handle.export)?;
+    check_name(request.name)?;
+    let subject = file.subject(exports)?;
+    let node = file.handle.node;
     let mut measure = Window::counting();
     let state = if request.name.is_empty() {
-        backend.list_attributes(handle.node, &mut measure)?;
+        subject.backend.list_attributes(node, &mut measure)?;
         FidState::AttributeNames
     } else {
-        backend.read_attribute(handle.node, request.name, &mut measure)?;
+        subject.may_read_attribute(node, request.name)?;
+        subject.backend.read_attribute(node, request.name, &mut measure)?;
         FidState::Attribute(session.attribute_names.keep(request.name)?)
     };
-    session.fids.insert(request.newfid, Handle { state, ..handle })?;
-    Ok(Rxattrwalk { size: measure.total() })
+    let inserted = exports
+        .get_mut(file.attachment.export)?
+        .retain(node)
+        .and_then(|()| session.insert(request.newfid, Handle { state, ..file.handle }));
+    if let (Err(_), FidState::Attribute(slot)) = (inserted, state) {
+        session.attribute_names.free(slot);
+    }
+    inserted.map(|()| Rxattrwalk { size: measure.total() })
 }
 
-/// Txattrcreate.
+/// That `name` may be sent to a backend as that of an attribute.
 ///
 /// # Errors
-/// EBADF; EROFS.
-pub(super) fn xattrcreate(session: &Session, request: Txattrcreate<'_>) -> Result<Rxattrcreate, Errno> {
-    session.file(request.fid)?;
-    Err(Errno::EROFS)
+/// ERANGE for a name of more than 255 bytes, EINVAL for one with a NUL.
+pub(super) fn check_name(name: &[u8]) -> Result<(), Errno> {
+    if name.len() > MAX_NAME {
+        return Err(Errno::ERANGE);
+    }
+    if name.contains(&0) { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::server::client::{Client, FILE};
-    use crate::wire::{Fid, OpenFlags, Tgetattr, Tremove, XattrFlags};
+    use crate::wire::{Fid, OpenFlags, Tgetattr, Tremove};
 
     fn walked() -> Client {
         let mut client = Client::attached();
@@ -202,7 +207,7 @@ mod tests {
         client.xattrwalk(1, 20, b"user.empty").unwrap();
         assert_eq!(client.read(20, 0, 100).as_deref(), Ok(&b""[..]));
         assert_eq!(client.read(21, 0, 100).as_deref(), Ok(&b"grey and wet"[..]));
-        assert_eq!(client.call(Tremove { fid: Fid(21) }), Err(Errno::EROFS));
+        assert_eq!(client.call(Tremove { fid: Fid(21) }), Err(Errno::EBADF));
         client.xattrwalk(1, 21, b"user.empty").unwrap();
     }
 
@@ -229,14 +234,5 @@ mod tests {
         }
         client.clunk(50).unwrap();
         assert_eq!(client.xattrwalk(1, 100, b"user.colour"), Ok(12));
-    }
-
-    #[test]
-    fn no_attribute_is_set() {
-        let mut client = walked();
-        let flags = XattrFlags::empty();
-        let request = |fid| Txattrcreate { fid: Fid(fid), name: b"user.x", attr_size: 1, flags };
-        assert_eq!(client.call(request(1)), Err(Errno::EROFS));
-        assert_eq!(client.call(request(9)), Err(Errno::EBADF));
     }
 }

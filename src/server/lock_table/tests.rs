@@ -289,7 +289,7 @@ fn run(seed: u64, limits: LockLimits, refusals: &mut [u32; 2]) {
         let (proc_id, fid) = (random(2), random(2));
         let file = if same { 0 } else { random(2) as usize };
         let start = random(BYTES);
-        // What reaches byte 24 goes on to the end, as in the model.
+        // Only what goes on to the end, with length 0, reaches byte 24.
         let length = random(BYTES - start);
         let range = ByteRange::new(start.into(), length.into()).unwrap();
         let request = LockRequest { file: files[file], range, process: process(proc_id), fid: Fid(fid) };
