@@ -6,16 +6,21 @@
 //! its session's tables stay allocated all the time. The loop of a platform is, for each connection,
 //!
 //! ```text
-//! drain  → serve every request that is available (up to a budget), publish, notify at most once
+//! drain  → serve every request that is available (up to a budget), commit, publish, notify at most once
 //! poll   → look again for a bounded time, kicks suppressed
 //! arm    → ask for kicks, look once more
 //! halt   → until an interrupt
 //! ```
 //!
+//! What the requests of one pass change is committed before their replies are published: a client never sees an answer
+//! that a death of this program could take back. A client that goes away leaves open files and locks behind; they are given back
+//! by the next `drain`, so that attaching and detaching need no exports.
+//!
 //! Relies on [`crate::virtq`] for the ring and on [`crate::server`] for the requests.
 
 use core::fmt;
 
+use crate::fs::Errno;
 use crate::mem::guest::GuestMemory;
 use crate::mem::scatter::ScatterList;
 use crate::server::{Exports, Session, SessionFault, SessionLimits};
@@ -28,6 +33,8 @@ pub enum Fault {
     Ring(virtq::Fault),
     /// The framing of the messages was violated.
     Session(SessionFault),
+    /// What the requests of a pass changed could not be made to last: none of them was answered.
+    Volume(Errno),
 }
 
 impl fmt::Display for Fault {
@@ -35,6 +42,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Ring(fault) => write!(f, "ring: {fault}"),
             Self::Session(fault) => write!(f, "session: {fault}"),
+            Self::Volume(errno) => write!(f, "volume: the changes could not be committed: {errno}"),
         }
     }
 }
@@ -132,7 +140,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Lets go of the client: its fids are clunked, its memory is not referred to any more. Returns the index of the
+    /// Lets go of the client: it has no fids any more, and its memory is not referred to. Returns the index of the
     /// next available entry, or `None` if the slot was free.
     pub fn detach(&mut self) -> Option<u16> {
         self.session.reset();
@@ -173,11 +181,13 @@ impl Connection {
         &self.statistics
     }
 
-    /// Serves what is available, at most `budget` requests, then publishes the replies and notifies once if the driver
-    /// wants it. Kicks are suppressed from here to [`arm`](Self::arm).
+    /// Gives back what an earlier client of the slot held; then serves what is available, at most `budget` requests, commits
+    /// what they changed, publishes the replies and notifies once if the driver wants it. Kicks are suppressed from here to
+    /// [`arm`](Self::arm). To be called for every slot in turn, also for a free one.
     ///
     /// # Errors
-    /// [`Fault`]: the connection is [`State::Faulted`] from now on; the replies before the offence are published.
+    /// [`Fault`]: the connection is [`State::Faulted`] from now on, unless it is free. The replies before the offence are
+    /// published; with [`Fault::Volume`] none of this pass is.
     pub fn drain(
         &mut self,
         exports: &mut Exports<'_>,
@@ -185,14 +195,28 @@ impl Connection {
         notify: &mut dyn Notify,
         budget: u32,
     ) -> Result<Drained, Fault> {
-        // A session that ended between two passes still holds locks.
-        self.session.settle(exports);
-        let Line::Running { memory, queue } = &mut self.line else { return Ok(Drained::default()) };
+        let settled = self.session.settle(exports);
+        let Line::Running { memory, queue } = &mut self.line else {
+            let committed = if settled { exports.commit() } else { Ok(()) };
+            return committed.map(|()| Drained::default()).map_err(Fault::Volume);
+        };
+        let position = queue.position();
         let mut requests = 0;
         let served = serve(memory, queue, &mut self.session, exports, scratch, budget, &mut requests);
+        if served.is_err() {
+            // What the client held goes with it.
+            self.session.reset();
+            self.session.settle(exports);
+        }
+        if (settled || requests > 0 || served.is_err())
+            && let Err(errno) = exports.commit()
+        {
+            return Err(self.stop(Fault::Volume(errno), position));
+        }
         // With nothing served this tells the driver only if the queue was just taken up (an earlier device may have
         // died between publishing and telling).
         let published = queue.publish(memory);
+        let position = queue.position();
         let statistics = &mut self.statistics;
         if requests > 0 {
             statistics.drains += 1;
@@ -209,11 +233,7 @@ impl Connection {
         }
         match served.and(published.map_err(Fault::Ring)) {
             Ok(_) => Ok(Drained { requests, more: requests == budget }),
-            Err(fault) => {
-                let fault = self.stop(fault);
-                self.session.settle(exports);
-                Err(fault)
-            }
+            Err(fault) => Err(self.stop(fault, position)),
         }
     }
 
@@ -224,13 +244,13 @@ impl Connection {
     /// As [`drain`](Self::drain).
     pub fn arm(&mut self) -> Result<bool, Fault> {
         let Line::Running { memory, queue } = &mut self.line else { return Ok(false) };
-        queue.arm(memory).map_err(|fault| self.stop(Fault::Ring(fault)))
+        let position = queue.position();
+        queue.arm(memory).map_err(|fault| self.stop(Fault::Ring(fault), position))
     }
 
-    /// Stops serving the client, for `fault`.
-    fn stop(&mut self, fault: Fault) -> Fault {
+    /// Stops serving the client, for `fault`; `position` is the next entry that would have been answered.
+    fn stop(&mut self, fault: Fault, position: u16) -> Fault {
         self.session.reset();
-        let position = self.position().unwrap_or(0);
         self.line = Line::Faulted { fault, position };
         fault
     }
@@ -265,8 +285,8 @@ mod tests {
     use crate::server::{ExportList, LockTable};
     use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, WITH_INDIRECT, WRITE};
     use crate::wire::{
-        Fid, LockFlags, LockType, MessageType, OpenFlags, Tag, Tattach, Tlock, Tlopen, Tmessage, Tversion,
-        VERSION,
+        Fid, LockFlags, LockType, MessageType, OpenFlags, Tag, Tattach, Tlock, Tlopen, Tmessage, Tmkdir,
+        Tversion, VERSION,
     };
     use std::boxed::Box;
     use std::vec::Vec;
@@ -555,5 +575,79 @@ mod tests {
         let refused = connection.attach(driver.memory(), &configuration);
         assert_eq!(refused, Err(virtq::Fault::Size { size: 7 }));
         assert_eq!((connection.state(), connection.position()), (State::Free, None));
+    }
+
+    /// Offers what makes a directory called `name` in the root.
+    fn offer_mkdir(bench: &mut Bench, name: &[u8]) {
+        let request = Tmkdir { dfid: Fid(0), name, mode: 0o755, gid: 0 };
+        let mut bytes = [0; 64];
+        let length = Tmessage::from(request).emit(Tag(1), &mut bytes).unwrap();
+        bench.offer(&bytes[..length]);
+    }
+
+    #[test]
+    fn the_requests_of_one_pass_are_committed_once() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        let before = bench.tree.commits;
+        [b"a", b"b", b"c"].iter().for_each(|name| offer_mkdir(&mut bench, *name));
+        assert_eq!(bench.drain(100).map(|drained| drained.requests), Ok(3));
+        assert_eq!(bench.tree.commits, before + 1);
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+        assert_eq!(bench.tree.commits, before + 1, "without requests there is nothing to commit");
+    }
+
+    #[test]
+    fn no_reply_of_a_pass_is_published_if_its_changes_cannot_be_committed() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        let (used, calls) = (bench.driver.used_index(), bench.calls.0);
+        offer_mkdir(&mut bench, b"a");
+        offer_mkdir(&mut bench, b"b");
+        bench.tree.unreliable = Some(Errno::EIO);
+        assert_eq!(bench.drain(100), Err(Fault::Volume(Errno::EIO)));
+        assert_eq!((bench.driver.used_index(), bench.calls.0), (used, calls));
+        assert_eq!(bench.connection.state(), State::Faulted(Fault::Volume(Errno::EIO)));
+        assert_eq!(bench.connection.position(), Some(used), "they were never answered");
+        assert_eq!(bench.drain(100), Err(Fault::Volume(Errno::EIO)), "its open file was given back");
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+    }
+
+    #[test]
+    fn an_open_file_of_a_client_that_is_gone_is_given_back_by_the_next_pass_and_that_is_committed() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        assert_eq!(bench.tree.retained(), 1);
+        bench.connection.detach();
+        let before = bench.tree.commits;
+        assert_eq!((bench.tree.retained(), bench.connection.session().fids_in_use()), (1, 0));
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+        assert_eq!((bench.tree.retained(), bench.tree.commits), (0, before + 1));
+        assert_eq!(bench.drain(100), Ok(Drained::default()));
+        assert_eq!(bench.tree.commits, before + 1);
+    }
+
+    #[test]
+    fn what_an_earlier_client_held_is_given_back_before_the_next_is_served() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        let driver = Driver::new(16, PLAIN);
+        bench.connection.detach();
+        bench.connection.attach(driver.memory(), &driver.configuration).unwrap();
+        (bench.driver, bench.replies) = (driver, Vec::new());
+        bench.lock_root();
+        assert_eq!((bench.tree.retained(), bench.connection.session().fids_in_use()), (1, 1));
+    }
+
+    #[test]
+    fn what_was_changed_before_an_offence_is_committed() {
+        let mut bench = Bench::new(Driver::new(16, PLAIN));
+        bench.lock_root();
+        let before = bench.tree.commits;
+        offer_mkdir(&mut bench, b"a");
+        bench.offer(&[3, 0, 0]);
+        bench.drain(100).unwrap_err();
+        assert_eq!((bench.tree.commits, bench.tree.retained()), (before + 1, 0));
+        assert_eq!(bench.driver.used_index(), 5);
     }
 }

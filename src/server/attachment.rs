@@ -124,3 +124,92 @@ impl Default for Attachments {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::FileKind;
+    use crate::server::client::{Client, DEEP, SUB};
+    use crate::server::tree::{ROOT, Tree};
+    use std::vec;
+
+    #[test]
+    fn equal_attachments_share_a_place_for_as_long_as_a_fid_holds_it() {
+        let mut table = Attachments::new();
+        let attachment =
+            |n_uname| Attachment { export: ExportId::FIRST, root: ROOT, confined: false, n_uname };
+        let first = table.place(attachment(0)).unwrap();
+        table.hold(first);
+        assert_eq!(table.place(attachment(0)), Ok(first));
+        let second = table.place(attachment(1)).unwrap();
+        assert_ne!(second, first);
+        table.hold(second);
+        table.release(first);
+        assert_eq!(table.place(attachment(2)), Ok(first));
+        assert_eq!(table.get(second), Ok(attachment(1)));
+    }
+
+    #[test]
+    fn a_session_may_attach_as_1024_users_and_not_as_one_more() {
+        let mut client = Client::versioned(8192);
+        for n_uname in 0..1024 {
+            client.attach_as(1, b"", n_uname).unwrap();
+            client.walk(1, 2, &[]).unwrap();
+            client.clunk(1).unwrap();
+            client.clunk(2).unwrap();
+        }
+        let mut table = Attachments::new();
+        for n_uname in 0..1024 {
+            let root = Node(n_uname);
+            let id = table.place(Attachment { export: ExportId::FIRST, root, confined: false, n_uname: 0 });
+            table.hold(id.unwrap());
+        }
+        let one_more = Attachment { export: ExportId::FIRST, root: ROOT, confined: true, n_uname: 0 };
+        assert_eq!(table.place(one_more), Err(Errno::EMFILE));
+        table.clear();
+        assert!(table.place(one_more).is_ok());
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_out_of_what_was_attached_has_no_way_up() {
+        let mut client = Client::attached();
+        client.attach(1, b"/sub").unwrap();
+        client.walk(1, 2, &[b"deep"]).unwrap();
+        client.walk(0, 3, &[b"sub"]).unwrap();
+        client.rename((3, b"deep"), (0, b"outside")).unwrap();
+        assert_eq!(client.walk(2, 4, &[b".."]), Err(Errno::ESTALE));
+        assert_eq!(client.walk(2, 4, &[b"leaf"]).map(|qids| qids.len()), Ok(1));
+        client.rename((0, b"outside"), (3, b"inside")).unwrap();
+        assert_eq!(client.walk(2, 5, &[b"..", b"..", b"inside"]), Ok(vec![SUB.0, SUB.0, DEEP.0]));
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_out_is_neither_removed_nor_renamed_by_its_fid() {
+        let mut client = Client::attached();
+        client.attach(1, b"/sub").unwrap();
+        client.mkdir(1, b"empty").unwrap();
+        client.walk(1, 2, &[b"empty"]).unwrap();
+        client.walk(0, 3, &[b"sub"]).unwrap();
+        client.rename((3, b"empty"), (0, b"outside")).unwrap();
+        let rename =
+            crate::wire::Trename { fid: crate::wire::Fid(2), dfid: crate::wire::Fid(1), name: b"back" };
+        assert_eq!(client.call(rename), Err(Errno::ESTALE));
+        assert_eq!(client.call(crate::wire::Tremove { fid: crate::wire::Fid(2) }), Err(Errno::ESTALE));
+        assert!(client.walk(0, 4, &[b"outside"]).is_ok());
+    }
+
+    #[test]
+    fn the_way_up_is_checked_for_4096_directories() {
+        let mut tree = Tree::new();
+        let root = tree.add(ROOT, "attached", FileKind::Directory, b"");
+        let mut path = vec![root];
+        for _ in 0..=MAX_DEPTH {
+            path.push(tree.add(path[path.len() - 1], "d", FileKind::Directory, b""));
+        }
+        let attachment = Attachment { export: ExportId::FIRST, root, confined: true, n_uname: 0 };
+        assert_eq!(attachment.parent(&tree, path[MAX_DEPTH]), Ok(path[MAX_DEPTH - 1]));
+        assert_eq!(attachment.parent(&tree, path[MAX_DEPTH + 1]), Err(Errno::ESTALE));
+        let whole = Attachment { root: ROOT, confined: false, ..attachment };
+        assert_eq!(whole.parent(&tree, path[MAX_DEPTH + 1]), Ok(path[MAX_DEPTH]));
+    }
+}

@@ -141,7 +141,7 @@ pub(super) fn statfs(session: &Session, exports: &Exports<'_>, request: Tstatfs)
 mod tests {
     use super::*;
     use crate::server::client::{Client, FILE};
-    use crate::wire::{Fid, QidKind, Rmessage, SetattrMask};
+    use crate::wire::{Fid, QidKind, Rmessage};
 
     #[test]
     fn all_attributes_are_answered_and_valid_says_which() {
@@ -183,7 +183,7 @@ mod tests {
         client.tree.inode(FILE).data_version = Some(10);
         let second = client.getattr(1).unwrap().qid.version;
         assert_ne!(second, first);
-        client.tree.inode(FILE).content.push(b'!');
+        client.tree.inode(FILE).content.write(54, b"!");
         assert_ne!(client.getattr(1).unwrap().qid.version, second);
         client.tree.inode(FILE).data_version = None;
         assert_eq!(client.getattr(1).unwrap().qid.version, 0);
@@ -195,16 +195,6 @@ mod tests {
         client.open_path(1, &[b"file"]);
         assert_eq!(client.node(1), Ok(FILE));
         assert_eq!(client.node(2), Err(Errno::EBADF));
-    }
-
-    #[test]
-    fn no_attribute_is_changed() {
-        let mut client = Client::attached();
-        let time = Time::default();
-        let (valid, mode, uid, gid, size) = (SetattrMask::SIZE, 0, 0, 0, 0);
-        let request = |fid| Tsetattr { fid: Fid(fid), valid, mode, uid, gid, size, atime: time, mtime: time };
-        assert_eq!(client.call(request(0)), Err(Errno::EROFS));
-        assert_eq!(client.call(request(9)), Err(Errno::EBADF));
     }
 
     #[test]
@@ -227,5 +217,111 @@ mod tests {
         };
         assert_eq!(status, Ok(expected));
         assert_eq!(client.call(Tstatfs { fid: Fid(9) }), Err(Errno::EBADF));
+    }
+
+    const NOTHING: Tsetattr = Tsetattr {
+        fid: Fid(1),
+        valid: SetattrMask::empty(),
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        atime: Time { sec: 0, nsec: 0 },
+        mtime: Time { sec: 0, nsec: 0 },
+    };
+
+    /// Fid 1 is the file, fid 2 the directory, fid 3 the symbolic link; the time is 5000.
+    fn changing() -> Client {
+        let mut client = Client::attached();
+        for (fid, name) in (1..).zip([&b"file"[..], b"sub", b"link"]) {
+            client.walk(0, fid, &[name]).unwrap();
+        }
+        client.tree.clock = Timestamp { seconds: 5000, nanoseconds: 6 };
+        client
+    }
+
+    #[test]
+    fn each_attribute_is_changed_alone_and_the_time_of_the_change_with_it() {
+        let mut client = changing();
+        let now = Time { sec: 5000, nsec: 6 };
+        let before = client.getattr(1).unwrap();
+        let mut change = |request| {
+            client.call(request).unwrap();
+            let after = client.getattr(1).unwrap();
+            assert_eq!(after.ctime, now);
+            after
+        };
+        let after = change(Tsetattr { valid: SetattrMask::MODE, mode: 0o104_711, ..NOTHING });
+        assert_eq!((after.mode, after.uid, after.size, after.mtime), (0o104_711, 1001, 54, before.mtime));
+        let after = change(Tsetattr { valid: SetattrMask::UID, uid: 5, ..NOTHING });
+        assert_eq!((after.mode, after.uid, after.gid), (0o100_711, 5, 1002));
+        let after = change(Tsetattr { valid: SetattrMask::GID, gid: 6, ..NOTHING });
+        assert_eq!((after.uid, after.gid, after.atime), (5, 6, before.atime));
+        let after =
+            change(Tsetattr { valid: SetattrMask::ATIME, atime: Time { sec: 1, nsec: 2 }, ..NOTHING });
+        assert_eq!((after.atime, after.mtime), (now, before.mtime));
+        let after =
+            change(Tsetattr { valid: SetattrMask::MTIME, mtime: Time { sec: 1, nsec: 2 }, ..NOTHING });
+        assert_eq!(after.mtime, now);
+        let (atime, mtime) = (Time { sec: -7, nsec: 999_999_999 }, Time { sec: 1 << 33, nsec: 0 });
+        let valid = SetattrMask::ATIME | SetattrMask::ATIME_SET | SetattrMask::MTIME | SetattrMask::MTIME_SET;
+        let after = change(Tsetattr { valid, atime, mtime, ..NOTHING });
+        assert_eq!((after.atime, after.mtime), (atime, mtime));
+        change(Tsetattr { valid: SetattrMask::CTIME, ..NOTHING });
+    }
+
+    #[test]
+    fn a_file_is_cut_and_grown() {
+        let mut client = changing();
+        let size = |size| Tsetattr { valid: SetattrMask::SIZE, size, ..NOTHING };
+        client.call(size(3)).unwrap();
+        client.call(size(6)).unwrap();
+        let after = client.getattr(1).unwrap();
+        assert_eq!((after.size, after.mtime.sec), (6, 5000));
+        assert_eq!(client.tree.inode(FILE).content.bytes(), b"A s\0\0\0");
+        client.tree.size_max = 1 << 20;
+        assert_eq!(client.call(size((1 << 20) + 1)), Err(Errno::EFBIG));
+        assert_eq!(client.call(size(1 << 63)), Err(Errno::EFBIG));
+        assert_eq!(client.call(Tsetattr { fid: Fid(2), ..size(0) }), Err(Errno::EISDIR));
+        assert_eq!(client.call(Tsetattr { fid: Fid(3), ..size(0) }), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn all_is_changed_or_nothing() {
+        let mut client = changing();
+        let before = client.getattr(1).unwrap();
+        let valid = SetattrMask::MODE | SetattrMask::MTIME | SetattrMask::MTIME_SET;
+        for nsec in [1_000_000_000, 1 << 40] {
+            let request = Tsetattr { valid, mtime: Time { sec: 0, nsec }, ..NOTHING };
+            assert_eq!(client.call(request), Err(Errno::EINVAL));
+        }
+        let valid = SetattrMask::MODE | SetattrMask::UID;
+        assert_eq!(client.call(Tsetattr { valid, uid: u32::MAX, ..NOTHING }), Err(Errno::EINVAL));
+        let valid = SetattrMask::MODE | SetattrMask::GID;
+        assert_eq!(client.call(Tsetattr { valid, gid: u32::MAX, ..NOTHING }), Err(Errno::EINVAL));
+        client.tree.refuse = Some(Errno::ENOSPC);
+        assert_eq!(client.call(Tsetattr { valid, ..NOTHING }), Err(Errno::ENOSPC));
+        client.tree.read_only = true;
+        assert_eq!(client.call(Tsetattr { valid, ..NOTHING }), Err(Errno::EROFS));
+        assert_eq!(client.call(Tsetattr { fid: Fid(9), valid, ..NOTHING }), Err(Errno::EBADF));
+        assert_eq!(client.getattr(1), Ok(before));
+    }
+
+    #[test]
+    fn a_change_of_nothing_changes_nothing() {
+        let mut client = changing();
+        let before = client.getattr(1).unwrap();
+        let valid = SetattrMask::ATIME_SET | SetattrMask::MTIME_SET | SetattrMask::from_bits_retain(1 << 15);
+        assert_eq!(client.call(Tsetattr { valid, ..NOTHING }), Ok(()));
+        assert_eq!(client.getattr(1), Ok(before));
+    }
+
+    #[test]
+    fn an_open_file_without_a_name_can_still_be_changed() {
+        let mut client = changing();
+        client.open(1, crate::wire::OpenFlags::RDONLY).unwrap();
+        client.unlink(0, b"file").unwrap();
+        client.call(Tsetattr { valid: SetattrMask::SIZE, size: 2, ..NOTHING }).unwrap();
+        assert_eq!(client.getattr(1).map(|attributes| attributes.size), Ok(2));
     }
 }

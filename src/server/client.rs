@@ -17,9 +17,9 @@ use crate::mem::guest::{GuestAddress, GuestMemory};
 use crate::mem::scatter::{Loader, ScatterList};
 use crate::mem::{Sink, Source};
 use crate::wire::{
-    Dirents, Fid, GetattrMask, MessageType, NONUNAME, Names, OpenFlags, Qid, Rgetattr, Rmessage, Tag,
-    Tattach, Tclunk, Tgetattr, Tlopen, Tmessage, Tread, Treaddir, Tversion, Twalk, Txattrwalk, VERSION,
-    parse_r_with_data,
+    Dirents, Fid, GetattrMask, MessageType, Names, OpenFlags, Qid, Rgetattr, Rmessage, Tag, Tattach, Tclunk,
+    Tgetattr, Tlcreate, Tlink, Tlopen, Tmessage, Tmkdir, Tread, Treaddir, Trenameat, Tunlinkat, Tversion,
+    Twalk, Twrite, Txattrcreate, Txattrwalk, UnlinkFlags, VERSION, XattrFlags, parse_r_with_data,
 };
 
 /// The files of the tree that every client starts with.
@@ -31,6 +31,9 @@ pub const LINK: Node = Node(7);
 
 /// What is in [`FILE`].
 pub const CONTENT: &[u8] = b"A skerry is a small rock that stands alone in the sea.";
+
+/// The group that clients make files for.
+pub const GID: u32 = 100;
 
 const RAM: usize = 4 << 20;
 const REQUESTS: u64 = 0x1_0000;
@@ -198,7 +201,12 @@ impl Client {
     }
 
     pub fn attach(&mut self, fid: u32, aname: &[u8]) -> Result<Qid, Errno> {
-        let request = Tattach { fid: Fid(fid), afid: Fid::NOFID, uname: b"", aname, n_uname: NONUNAME };
+        self.attach_as(fid, aname, 0)
+    }
+
+    /// Attaches as the user `n_uname`.
+    pub fn attach_as(&mut self, fid: u32, aname: &[u8], n_uname: u32) -> Result<Qid, Errno> {
+        let request = Tattach { fid: Fid(fid), afid: Fid::NOFID, uname: b"", aname, n_uname };
         self.call_with_data(request, b"", |reply, _| match reply {
             Rmessage::Rattach(reply) => Some(reply.qid),
             _ => None,
@@ -276,6 +284,60 @@ impl Client {
         })
     }
 
+    pub fn xattrcreate(
+        &mut self,
+        fid: u32,
+        name: &[u8],
+        attr_size: u64,
+        flags: XattrFlags,
+    ) -> Result<(), Errno> {
+        self.call(Txattrcreate { fid: Fid(fid), name, attr_size, flags })
+    }
+
+    /// The `count`.
+    pub fn write(&mut self, fid: u32, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+        let request = Twrite { fid: Fid(fid), offset, count: u32::try_from(data.len()).unwrap() };
+        self.call_with_data(request, data, |reply, _| match reply {
+            Rmessage::Rwrite(reply) => Some(reply.count),
+            _ => None,
+        })
+    }
+
+    /// The qid of the new file, which `fid` stands for then.
+    pub fn create(&mut self, fid: u32, name: &[u8], flags: OpenFlags, mode: u32) -> Result<Qid, Errno> {
+        let request = Tlcreate { fid: Fid(fid), name, flags, mode, gid: GID };
+        self.call_with_data(request, b"", |reply, _| match reply {
+            Rmessage::Rlcreate(reply) => Some(reply.qid),
+            _ => None,
+        })
+    }
+
+    pub fn mkdir(&mut self, fid: u32, name: &[u8]) -> Result<Qid, Errno> {
+        let request = Tmkdir { dfid: Fid(fid), name, mode: 0o040_755, gid: GID };
+        self.call_with_data(request, b"", |reply, _| match reply {
+            Rmessage::Rmkdir(reply) => Some(reply.qid),
+            _ => None,
+        })
+    }
+
+    pub fn link(&mut self, dfid: u32, fid: u32, name: &[u8]) -> Result<(), Errno> {
+        self.call(Tlink { dfid: Fid(dfid), fid: Fid(fid), name })
+    }
+
+    pub fn rename(&mut self, from: (u32, &[u8]), to: (u32, &[u8])) -> Result<(), Errno> {
+        let (olddirfid, newdirfid) = (Fid(from.0), Fid(to.0));
+        self.call(Trenameat { olddirfid, oldname: from.1, newdirfid, newname: to.1 })
+    }
+
+    /// Removes the name of anything but a directory.
+    pub fn unlink(&mut self, fid: u32, name: &[u8]) -> Result<(), Errno> {
+        self.call(Tunlinkat { dirfd: Fid(fid), name, flags: UnlinkFlags::empty() })
+    }
+
+    pub fn rmdir(&mut self, fid: u32, name: &[u8]) -> Result<(), Errno> {
+        self.call(Tunlinkat { dirfd: Fid(fid), name, flags: UnlinkFlags::REMOVEDIR })
+    }
+
     pub fn clunk(&mut self, fid: u32) -> Result<(), Errno> {
         self.call(Tclunk { fid: Fid(fid) })
     }
@@ -284,29 +346,39 @@ impl Client {
 /// The error of that number, if it is one that the server answers with.
 fn errno(number: u32) -> Errno {
     let known = [
+        Errno::EPERM,
         Errno::ENOENT,
         Errno::EIO,
         Errno::ENXIO,
+        Errno::E2BIG,
         Errno::EBADF,
+        Errno::ENOMEM,
+        Errno::EACCES,
+        Errno::EBUSY,
+        Errno::EEXIST,
+        Errno::EXDEV,
+        Errno::ENODEV,
         Errno::ENOTDIR,
         Errno::EISDIR,
         Errno::EINVAL,
         Errno::ENFILE,
         Errno::EMFILE,
         Errno::EFBIG,
+        Errno::ENOSPC,
         Errno::EROFS,
+        Errno::EMLINK,
         Errno::ERANGE,
         Errno::ENAMETOOLONG,
+        Errno::ENOLCK,
+        Errno::ENOTEMPTY,
         Errno::ELOOP,
         Errno::ENODATA,
         Errno::EPROTO,
+        Errno::EOVERFLOW,
         Errno::EMSGSIZE,
         Errno::EOPNOTSUPP,
-        Errno::ENODEV,
-        Errno::ENOLCK,
-        Errno::EOVERFLOW,
-        Errno::EACCES,
-        Errno::EPERM,
+        Errno::ESTALE,
+        Errno::EUCLEAN,
     ];
     known.into_iter().find(|errno| errno.number() == number).expect("an error that docs/protocol.md names")
 }

@@ -221,3 +221,258 @@ fn existing_first(
         || subject.may_search(directory).is_ok() && subject.backend.lookup(directory, name.bytes()).is_ok();
     if allowed.is_err() && is_there() { Err(Errno::EEXIST) } else { allowed }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::Timestamp;
+    use crate::server::client::{Client, DEEP, FILE, GID, LINK, SUB};
+    use crate::server::tree::ROOT;
+    use crate::wire::{Fid, QidKind, Rmessage, Tmessage};
+    use std::vec;
+
+    const EXCL: OpenFlags = OpenFlags::CREATE.union(OpenFlags::EXCL).union(OpenFlags::RDWR);
+
+    /// The first node that is made.
+    const NEW: Node = Node(12);
+
+    fn qid_of(reply: Rmessage<'_>) -> Option<Qid> {
+        match reply {
+            Rmessage::Rsymlink(reply) => Some(reply.qid),
+            Rmessage::Rmknod(reply) => Some(reply.qid),
+            Rmessage::Rmkdir(reply) => Some(reply.qid),
+            _ => None,
+        }
+    }
+
+    /// Makes something, and returns its node and kind as the qid has it.
+    fn make<'a>(client: &mut Client, request: impl Into<Tmessage<'a>>) -> Result<(Node, QidKind), Errno> {
+        client.call_with_data(request, b"", |reply, _| qid_of(reply)).map(|qid| (Node(qid.path), qid.kind))
+    }
+
+    fn mknod(mode: u32, major: u32, minor: u32) -> Tmknod<'static> {
+        Tmknod { dfid: Fid(0), name: b"new", mode, major, minor, gid: GID }
+    }
+
+    #[test]
+    fn a_created_file_is_open_and_its_fid_stands_for_it() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"sub"]).unwrap();
+        let qid = client.create(1, b"new", EXCL, 0o100_640).unwrap();
+        assert_eq!((Node(qid.path), qid.kind), (NEW, QidKind::empty()));
+        assert_ne!(qid.version, 0);
+        assert_eq!(client.write(1, 0, b"content"), Ok(7));
+        assert_eq!(client.read(1, 0, 100).as_deref(), Ok(&b"content"[..]));
+        let attributes = client.getattr(1).unwrap();
+        assert_eq!((attributes.mode, attributes.uid, attributes.gid), (0o100_640, 0, GID));
+        assert_eq!((attributes.nlink, attributes.size), (1, 7));
+        assert_eq!(client.walk(0, 2, &[b"sub", b"new"]), Ok(vec![SUB.0, NEW.0]));
+        assert_eq!(client.tree.inode(NEW).retained, 1);
+    }
+
+    #[test]
+    fn a_created_file_belongs_to_the_user_who_attached() {
+        let mut client = Client::versioned(8192);
+        for (fid, n_uname, uid) in [(1, 1000, 1000), (2, u32::MAX, 65_534), (3, 0, 0)] {
+            client.attach_as(fid, b"", n_uname).unwrap();
+            client.create(fid, &[b'a' + u8::try_from(fid).unwrap()], EXCL, 0o7777).unwrap();
+            let attributes = client.getattr(fid).unwrap();
+            assert_eq!((attributes.mode, attributes.uid), (0o107_777, uid));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_there_is_refused_with_excl_and_opened_without() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[]).unwrap();
+        assert_eq!(client.create(1, b"file", EXCL, 0o600), Err(Errno::EEXIST));
+        assert_eq!(client.node(1), Ok(ROOT));
+        let flags = OpenFlags::CREATE | OpenFlags::RDWR;
+        assert_eq!(client.create(1, b"file", flags, 0o600).map(|qid| Node(qid.path)), Ok(FILE));
+        assert_eq!(
+            client.getattr(1).map(|attributes| (attributes.mode, attributes.size)),
+            Ok((0o100_640, 54))
+        );
+        assert_eq!(client.tree.inode(FILE).retained, 1);
+        client.walk(0, 2, &[]).unwrap();
+        client.create(2, b"file", flags | OpenFlags::TRUNC, 0o600).unwrap();
+        assert_eq!(client.getattr(2).map(|attributes| attributes.size), Ok(0));
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_not_opened_by_creating_it() {
+        let mut client = Client::attached();
+        for (name, errno) in [(&b"sub"[..], Errno::EISDIR), (b"link", Errno::ELOOP), (b"fifo", Errno::ENXIO)]
+        {
+            assert_eq!(client.create(0, name, OpenFlags::RDWR, 0o600), Err(errno));
+        }
+        assert_eq!(client.node(0), Ok(ROOT));
+        assert_eq!(client.tree.retained(), 0);
+    }
+
+    #[test]
+    fn a_file_is_created_in_a_directory_that_is_not_open() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client.open_path(2, &[b"sub"]);
+        assert_eq!(client.create(1, b"new", EXCL, 0o600), Err(Errno::ENOTDIR));
+        assert_eq!(client.create(2, b"new", EXCL, 0o600), Err(Errno::EINVAL));
+        assert_eq!(client.create(9, b"new", EXCL, 0o600), Err(Errno::EBADF));
+        assert_eq!(client.create(0, b"new", EXCL | OpenFlags::DIRECTORY, 0o600), Err(Errno::EINVAL));
+        assert_eq!(client.create(0, b"..", EXCL, 0o600), Err(Errno::EINVAL));
+        assert_eq!(client.create(0, &[b'n'; 256], EXCL, 0o600), Err(Errno::ENAMETOOLONG));
+        assert_eq!(client.tree.retained(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_kept_open_is_not_made() {
+        let mut client = Client::attached();
+        client.tree.retained_max = 0;
+        assert_eq!(client.create(0, b"new", EXCL, 0o600), Err(Errno::ENFILE));
+        assert_eq!(client.create(0, b"file", OpenFlags::RDWR, 0o600), Err(Errno::ENFILE));
+        assert_eq!(client.walk(0, 1, &[b"new"]), Err(Errno::ENOENT));
+        assert_eq!(client.node(0), Ok(ROOT));
+    }
+
+    #[test]
+    fn what_the_backend_refuses_to_make_is_not_made() {
+        let mut client = Client::attached();
+        let requests: [Tmessage<'_>; 5] = [
+            Tlcreate { fid: Fid(0), name: b"new", flags: EXCL, mode: 0o600, gid: GID }.into(),
+            Tsymlink { fid: Fid(0), name: b"new", symtgt: b"x", gid: GID }.into(),
+            mknod(0o010_644, 0, 0).into(),
+            Tmkdir { dfid: Fid(0), name: b"new", mode: 0o755, gid: GID }.into(),
+            Tlink { dfid: Fid(0), fid: Fid(1), name: b"new" }.into(),
+        ];
+        client.walk(0, 1, &[b"file"]).unwrap();
+        for errno in [Errno::ENOSPC, Errno::EMLINK, Errno::EUCLEAN] {
+            for request in requests {
+                client.tree.refuse = Some(errno);
+                assert_eq!(client.call(request), Err(errno));
+            }
+        }
+        client.tree.read_only = true;
+        for request in requests {
+            assert_eq!(client.call(request), Err(Errno::EROFS));
+        }
+        assert_eq!(client.walk(0, 2, &[b"new"]), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn a_symbolic_link_has_its_target_and_all_permissions() {
+        let mut client = Client::attached();
+        let target = vec![b't'; 4095];
+        let request = |name, symtgt| Tsymlink { fid: Fid(0), name, symtgt, gid: GID };
+        assert_eq!(make(&mut client, request(b"new", &target)), Ok((NEW, QidKind::SYMLINK)));
+        let inode = client.tree.inode(NEW);
+        assert_eq!((inode.mode, inode.gid, inode.content.bytes()), (0o777, GID, target.clone()));
+        for (symtgt, errno) in
+            [(&b""[..], Errno::ENOENT), (b"a\0b", Errno::EINVAL), (&[b't'; 4096], Errno::ENAMETOOLONG)]
+        {
+            assert_eq!(make(&mut client, request(b"other", symtgt)), Err(errno));
+        }
+        assert_eq!(make(&mut client, request(b"link", b"x")), Err(Errno::EEXIST));
+        assert_eq!(make(&mut client, request(b"", b"x")), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn every_kind_of_node_can_be_made_by_its_mode() {
+        for (mode, kind) in [
+            (0o010_644, FileKind::Fifo),
+            (0o020_644, FileKind::CharacterDevice),
+            (0o060_644, FileKind::BlockDevice),
+            (0o100_644, FileKind::Regular),
+            (0o000_644, FileKind::Regular),
+            (0o140_644, FileKind::Socket),
+        ] {
+            let mut client = Client::attached();
+            assert_eq!(make(&mut client, mknod(mode, 0, 0)), Ok((NEW, QidKind::empty())));
+            let inode = client.tree.inode(NEW);
+            assert_eq!((inode.kind, inode.mode, inode.device), (kind, 0o644, 0));
+        }
+    }
+
+    #[test]
+    fn a_mode_of_no_node_makes_none() {
+        let mut client = Client::attached();
+        for mode in [0o040_755, 0o120_777, 0o030_644, 0o170_644] {
+            assert_eq!(make(&mut client, mknod(mode, 0, 0)), Err(Errno::EINVAL));
+        }
+        assert_eq!(make(&mut client, Tmknod { dfid: Fid(9), ..mknod(0o010_644, 0, 0) }), Err(Errno::EBADF));
+        assert_eq!(make(&mut client, Tmknod { name: b"file", ..mknod(0o010_644, 0, 0) }), Err(Errno::EEXIST));
+    }
+
+    #[test]
+    fn the_number_of_a_device_is_packed_as_linux_packs_it() {
+        for (major, minor, packed) in
+            [(1, 3, 0x103), (0xfff, 0xf_ffff, 0xffff_ffff), (8, 0x123, 0x0010_0823), (0, 0x100, 0x10_0000)]
+        {
+            let mut client = Client::attached();
+            make(&mut client, mknod(0o060_600, major, minor)).unwrap();
+            client.walk(0, 1, &[b"new"]).unwrap();
+            assert_eq!(client.getattr(1).map(|attributes| attributes.rdev), Ok(packed));
+        }
+        let mut client = Client::attached();
+        assert_eq!(make(&mut client, mknod(0o020_600, 0x1000, 0)), Err(Errno::EINVAL));
+        assert_eq!(make(&mut client, mknod(0o020_600, 0, 0x10_0000)), Err(Errno::EINVAL));
+        assert!(make(&mut client, mknod(0o010_600, 0x1000, 0x10_0000)).is_ok(), "a FIFO has no number");
+    }
+
+    #[test]
+    fn a_directory_is_made_with_its_two_names() {
+        let mut client = Client::attached();
+        client.tree.clock = Timestamp { seconds: 5000, nanoseconds: 7 };
+        let request = Tmkdir { dfid: Fid(0), name: b"new", mode: 0o041_777, gid: GID };
+        assert_eq!(make(&mut client, request), Ok((NEW, QidKind::DIR)));
+        client.walk(0, 1, &[b"new"]).unwrap();
+        let attributes = client.getattr(1).unwrap();
+        assert_eq!((attributes.mode, attributes.nlink, attributes.mtime.sec), (0o041_777, 2, 5000));
+        let parent = client.getattr(0).unwrap();
+        assert_eq!((parent.nlink, parent.mtime.sec, parent.ctime.nsec), (4, 5000, 7));
+        assert_eq!(client.walk(1, 2, &[b".."]), Ok(vec![ROOT.0]));
+        assert_eq!(client.mkdir(0, b"sub"), Err(Errno::EEXIST));
+        assert_eq!(client.mkdir(0, b"."), Err(Errno::EINVAL));
+        client.walk(0, 3, &[b"file"]).unwrap();
+        assert_eq!(client.mkdir(3, b"new"), Err(Errno::ENOTDIR));
+    }
+
+    #[test]
+    fn a_link_is_one_more_name_of_the_same_file() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client.walk(0, 2, &[b"sub", b"deep"]).unwrap();
+        assert_eq!(client.link(2, 1, b"again"), Ok(()));
+        assert_eq!(client.walk(2, 3, &[b"again"]), Ok(vec![FILE.0]));
+        assert_eq!(client.getattr(3).map(|attributes| attributes.nlink), Ok(2));
+        assert_eq!(client.tree.inode(DEEP).modified.seconds, 1000);
+        client.walk(0, 4, &[b"link"]).unwrap();
+        assert_eq!(client.link(0, 4, b"link2"), Ok(()), "of a symbolic link, not of its target");
+        assert_eq!(client.walk(0, 5, &[b"link2"]), Ok(vec![LINK.0]));
+    }
+
+    #[test]
+    fn a_link_that_cannot_be_is_refused() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client.walk(0, 2, &[b"sub"]).unwrap();
+        assert_eq!(client.link(0, 2, b"new"), Err(Errno::EPERM));
+        assert_eq!(client.link(0, 1, b"sub"), Err(Errno::EEXIST));
+        assert_eq!(client.link(1, 1, b"new"), Err(Errno::ENOTDIR));
+        assert_eq!(client.link(0, 1, b"a/b"), Err(Errno::EINVAL));
+        assert_eq!(client.link(9, 1, b"new"), Err(Errno::EBADF));
+        assert_eq!(client.link(0, 9, b"new"), Err(Errno::EBADF));
+        client.tree.link_max = 1;
+        assert_eq!(client.link(0, 1, b"new"), Err(Errno::EMLINK));
+        client.control = Some(crate::server::tree::Tree::new());
+        client.attach(3, b"ctl").unwrap();
+        assert_eq!(client.link(3, 1, b"new"), Err(Errno::EXDEV));
+    }
+
+    #[test]
+    fn a_file_without_a_name_gets_no_new_one() {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"file"]);
+        client.unlink(0, b"file").unwrap();
+        assert_eq!(client.link(0, 1, b"again"), Err(Errno::ENOENT));
+    }
+}

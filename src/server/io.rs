@@ -125,7 +125,7 @@ pub(super) fn clunk(
 mod tests {
     use super::*;
     use crate::server::client::{CONTENT, Client, FILE};
-    use crate::server::tree::Tree;
+    use crate::server::tree::{Content, ROOT, Tree};
     use crate::wire::{Fid, OpenFlags};
     use std::vec::Vec;
 
@@ -164,8 +164,8 @@ mod tests {
         for piece in [1, 2, 3, 7, 10, 11, 12, 64, 1000] {
             let mut client = Client::attached();
             (client.piece, client.room) = (piece, 900);
-            client.tree.inode(FILE).content.clone_from(&content);
-            client.tree.inode(FILE).hole = 700;
+            client.tree.inode(FILE).content = Content::new(&content);
+            client.tree.inode(FILE).content.set_size(3700);
             client.open_path(1, &[b"file"]);
             let mut read = Vec::new();
             while read.len() < 3700 {
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_read_is_cut_to_msize_and_to_the_room_for_the_reply() {
         let mut client = opened();
-        client.tree.inode(FILE).hole = 1 << 40;
+        client.tree.inode(FILE).content.set_size(1 << 40);
         client.room = 100_000;
         assert_eq!(client.read(1, 0, u32::MAX).map(|data| data.len()), Ok(8192 - 11));
         client.room = 111;
@@ -207,7 +207,6 @@ mod tests {
     #[test]
     fn a_fid_that_is_not_open_for_reading_is_not_read() {
         let mut client = Client::attached();
-        client.tree.inode(FILE).writable = true;
         client.walk(0, 1, &[b"file"]).unwrap();
         assert_eq!(client.read(1, 0, 10), Err(Errno::EBADF));
         client.open(1, OpenFlags::WRONLY).unwrap();
@@ -225,20 +224,13 @@ mod tests {
         assert_eq!(client.read(1, 0, 10), Err(Errno::EISDIR));
     }
 
-    fn write(client: &mut Client, fid: u32, offset: u64, data: &[u8]) -> Result<u32, Errno> {
-        let request = Twrite { fid: Fid(fid), offset, count: u32::try_from(data.len()).unwrap() };
-        client.call_with_data(request, data, |reply, _| match reply {
-            crate::wire::Rmessage::Rwrite(reply) => Some(reply.count),
-            _ => None,
-        })
-    }
-
     #[test]
     fn a_volume_that_is_only_read_takes_no_write() {
         let mut client = opened();
-        assert_eq!(write(&mut client, 1, 0, b"x"), Err(Errno::EROFS));
-        assert_eq!(write(&mut client, 0, 0, b"x"), Err(Errno::EROFS));
-        assert_eq!(write(&mut client, 9, 0, b"x"), Err(Errno::EBADF));
+        client.walk(0, 2, &[b"file"]).unwrap();
+        client.open(2, OpenFlags::WRONLY).unwrap();
+        client.tree.read_only = true;
+        assert_eq!(client.write(2, 0, b"x"), Err(Errno::EROFS));
     }
 
     #[test]
@@ -246,17 +238,16 @@ mod tests {
         let data: Vec<u8> = (0..=255).collect();
         for piece in [1, 5, 22, 23, 24, 100, 4096] {
             let mut control = Tree::new();
-            let node = control.add(control.inodes[0].parent, "ctl", crate::fs::FileKind::Regular, b"....");
-            control.inode(node).writable = true;
+            let node = control.add(ROOT, "ctl", FileKind::Regular, b"");
             let mut client = Client::versioned(8192);
             client.control = Some(control);
             (client.piece, client.room) = (piece, 200);
             client.attach(0, b"ctl").unwrap();
             client.walk(0, 1, &[b"ctl"]).unwrap();
             client.open(1, OpenFlags::WRONLY | OpenFlags::TRUNC).unwrap();
-            assert_eq!(write(&mut client, 1, 2, &data), Ok(256));
+            assert_eq!(client.write(1, 2, &data), Ok(256));
             let control = client.control.as_mut().unwrap();
-            assert_eq!(control.inode(node).content, [b"..", data.as_slice()].concat());
+            assert_eq!(control.inode(node).content.bytes(), [b"\0\0", data.as_slice()].concat());
             assert_eq!(client.session.statistics().bytes_written, 256);
         }
     }
@@ -264,26 +255,24 @@ mod tests {
     #[test]
     fn a_payload_longer_than_the_scratch_buffer_is_written() {
         let mut client = Client::versioned(512_000);
-        client.tree.inode(FILE).writable = true;
         client.attach(0, b"").unwrap();
         client.walk(0, 1, &[b"file"]).unwrap();
         client.open(1, OpenFlags::RDWR).unwrap();
         let data = std::vec![7; 511_977];
-        assert_eq!(write(&mut client, 1, 0, &data), Ok(511_977));
-        assert!(client.tree.inode(FILE).content == data);
+        assert_eq!(client.write(1, 0, &data), Ok(511_977));
+        assert!(client.tree.inode(FILE).content.bytes() == data);
     }
 
     #[test]
     fn a_write_that_does_not_match_its_file_is_refused() {
         let mut client = opened();
-        client.tree.inode(FILE).writable = true;
-        assert_eq!(write(&mut client, 1, 0, b"x"), Err(Errno::EBADF), "it is open for reading");
+        assert_eq!(client.write(1, 0, b"x"), Err(Errno::EBADF), "it is open for reading");
         client.walk(0, 2, &[b"file"]).unwrap();
-        assert_eq!(write(&mut client, 2, 0, b"x"), Err(Errno::EBADF), "it is not open");
+        assert_eq!(client.write(2, 0, b"x"), Err(Errno::EBADF), "it is not open");
         client.open(2, OpenFlags::WRONLY).unwrap();
-        assert_eq!(write(&mut client, 2, i64::MAX as u64, b"x"), Err(Errno::EFBIG));
-        assert_eq!(write(&mut client, 2, u64::MAX, b"x"), Err(Errno::EFBIG));
-        assert_eq!(client.tree.inode(FILE).content, CONTENT);
+        assert_eq!(client.write(2, i64::MAX as u64, b"x"), Err(Errno::EFBIG));
+        assert_eq!(client.write(2, u64::MAX, b"x"), Err(Errno::EFBIG));
+        assert_eq!(client.tree.inode(FILE).content.bytes(), CONTENT);
     }
 
     #[test]
@@ -299,19 +288,95 @@ mod tests {
     }
 
     #[test]
-    fn an_open_file_is_synced_at_once() {
-        let mut client = opened();
-        let sync = |fid| Tfsync { fid: Fid(fid), datasync: 1 };
-        assert_eq!(client.call(sync(1)), Ok(()));
-        assert_eq!(client.call(sync(0)), Err(Errno::EBADF));
-        assert_eq!(client.call(sync(9)), Err(Errno::EBADF));
-    }
-
-    #[test]
     fn a_clunked_fid_is_free() {
         let mut client = opened();
         assert_eq!(client.clunk(1), Ok(()));
         assert_eq!(client.clunk(1), Err(Errno::EBADF));
         client.walk(0, 1, &[b"sub"]).unwrap();
+    }
+
+    fn opened_with(flags: OpenFlags) -> Client {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client.open(1, flags).unwrap();
+        client
+    }
+
+    #[test]
+    fn a_write_behind_the_end_leaves_zeros_between() {
+        let mut client = opened_with(OpenFlags::RDWR);
+        assert_eq!(client.write(1, 60, b"end"), Ok(3));
+        assert_eq!(client.read(1, 52, 100).as_deref(), Ok(&b"a.\0\0\0\0\0\0end"[..]));
+    }
+
+    #[test]
+    fn a_write_of_nothing_changes_nothing() {
+        let mut client = opened_with(OpenFlags::RDWR);
+        let before = client.getattr(1).unwrap();
+        assert_eq!(client.write(1, 1000, b""), Ok(0));
+        assert_eq!(client.getattr(1), Ok(before));
+    }
+
+    #[test]
+    fn a_fid_that_appends_writes_to_the_end_whatever_the_offset() {
+        let mut client = opened_with(OpenFlags::WRONLY | OpenFlags::APPEND);
+        for offset in [0, 7, u64::MAX] {
+            assert_eq!(client.write(1, offset, b"+"), Ok(1));
+        }
+        assert_eq!(client.tree.inode(FILE).content.bytes(), [CONTENT, b"+++"].concat());
+    }
+
+    #[test]
+    fn a_write_is_answered_with_what_there_was_room_for() {
+        let mut client = opened_with(OpenFlags::RDWR);
+        client.tree.size_max = 56;
+        assert_eq!(client.write(1, 54, b"abc"), Ok(2));
+        assert_eq!(client.write(1, 56, b"c"), Err(Errno::EFBIG));
+        assert_eq!(client.session.statistics().bytes_written, 2);
+        client.tree.refuse = Some(Errno::ENOSPC);
+        assert_eq!(client.write(1, 0, b"abc"), Err(Errno::ENOSPC));
+    }
+
+    #[test]
+    fn writes_are_on_behalf_of_the_user_who_attached() {
+        for (n_uname, mode) in [(0, 0o6755), (1000, 0o755)] {
+            let mut client = Client::versioned(8192);
+            client.attach_as(0, b"", n_uname).unwrap();
+            client.tree.inode(FILE).mode = 0o6755;
+            client.walk(0, 1, &[b"file"]).unwrap();
+            client.open(1, OpenFlags::WRONLY).unwrap();
+            client.write(1, 0, b"x").unwrap();
+            assert_eq!(client.tree.inode(FILE).mode, mode);
+        }
+    }
+
+    #[test]
+    fn a_write_with_dsync_or_sync_is_durable_before_it_is_answered() {
+        for flags in [OpenFlags::DSYNC, OpenFlags::SYNC, OpenFlags::SYNC | OpenFlags::DSYNC] {
+            let mut client = opened_with(OpenFlags::RDWR | flags | OpenFlags::DIRECT);
+            client.write(1, 0, b"x").unwrap();
+            client.write(1, 1, b"y").unwrap();
+            assert_eq!(client.tree.synchronizations, 2);
+            client.tree.unreliable = Some(Errno::EIO);
+            assert_eq!(client.write(1, 2, b"z"), Err(Errno::EIO));
+        }
+        let mut client = opened_with(OpenFlags::RDWR | OpenFlags::DIRECT);
+        client.write(1, 0, b"x").unwrap();
+        assert_eq!(client.tree.synchronizations, 0);
+    }
+
+    #[test]
+    fn a_sync_of_an_open_file_makes_everything_durable() {
+        let mut client = opened();
+        client.open_path(2, &[b"sub"]);
+        let sync = |fid, datasync| Tfsync { fid: Fid(fid), datasync };
+        assert_eq!(client.call(sync(1, 0)), Ok(()));
+        assert_eq!(client.call(sync(1, 1)), Ok(()));
+        assert_eq!(client.call(sync(2, 0)), Ok(()), "a directory, too");
+        assert_eq!(client.tree.synchronizations, 3);
+        client.tree.unreliable = Some(Errno::EIO);
+        assert_eq!(client.call(sync(1, 1)), Err(Errno::EIO));
+        assert_eq!(client.call(sync(0, 0)), Err(Errno::EBADF), "it is not open");
+        assert_eq!(client.call(sync(9, 0)), Err(Errno::EBADF));
     }
 }

@@ -173,3 +173,181 @@ pub(super) fn set(session: &Session, exports: &mut Exports<'_>, fid: Fid) -> Res
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::client::{Client, FILE};
+    use crate::wire::{GetattrMask, OpenFlags, Tgetattr, Tremove};
+    use std::vec;
+
+    const ANY: XattrFlags = XattrFlags::empty();
+
+    fn walked() -> Client {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client
+    }
+
+    /// What `setxattr` does: the answer to the clunk, if all before goes well.
+    fn set(client: &mut Client, name: &[u8], value: &[u8], flags: XattrFlags) -> Result<(), Errno> {
+        client.walk(1, 2, &[]).unwrap();
+        client.xattrcreate(2, name, value.len() as u64, flags).unwrap();
+        if !value.is_empty() {
+            assert_eq!(client.write(2, 0, value), Ok(u32::try_from(value.len()).unwrap()));
+        }
+        client.clunk(2)
+    }
+
+    fn get(client: &mut Client, name: &[u8]) -> Option<vec::Vec<u8>> {
+        client.tree.inode(FILE).xattrs.get(name).cloned()
+    }
+
+    #[test]
+    fn an_attribute_is_set_when_its_fid_is_clunked() {
+        let mut client = walked();
+        client.walk(1, 2, &[]).unwrap();
+        client.xattrcreate(2, b"user.new", 5, ANY).unwrap();
+        assert_eq!(client.write(2, 0, b"va"), Ok(2));
+        assert_eq!(client.write(2, 2, b"lue"), Ok(3));
+        assert_eq!((get(&mut client, b"user.new"), client.tree.inode(FILE).retained), (None, 1));
+        client.clunk(2).unwrap();
+        assert_eq!(get(&mut client, b"user.new").as_deref(), Some(&b"value"[..]));
+        assert_eq!((client.tree.inode(FILE).retained, client.session.fids_in_use()), (0, 2));
+    }
+
+    #[test]
+    fn create_and_replace_are_judged_when_the_value_is_there() {
+        let mut client = walked();
+        assert_eq!(set(&mut client, b"user.colour", b"x", XattrFlags::CREATE), Err(Errno::EEXIST));
+        assert_eq!(set(&mut client, b"user.new", b"x", XattrFlags::REPLACE), Err(Errno::ENODATA));
+        assert_eq!(set(&mut client, b"user.new", b"x", XattrFlags::CREATE), Ok(()));
+        assert_eq!(set(&mut client, b"user.new", b"y", XattrFlags::REPLACE), Ok(()));
+        assert_eq!(set(&mut client, b"user.new", b"z", ANY), Ok(()));
+        assert_eq!(get(&mut client, b"user.new").as_deref(), Some(&b"z"[..]));
+        assert_eq!(client.session.fids_in_use(), 2, "an error clunks, too");
+    }
+
+    #[test]
+    fn a_value_of_no_bytes_removes_the_attribute_unless_it_is_to_be_created() {
+        let mut client = walked();
+        assert_eq!(set(&mut client, b"user.colour", b"", XattrFlags::REPLACE), Ok(()));
+        assert_eq!(get(&mut client, b"user.colour"), None);
+        assert_eq!(set(&mut client, b"user.colour", b"", XattrFlags::REPLACE), Err(Errno::ENODATA));
+        assert_eq!(set(&mut client, b"user.colour", b"", ANY), Ok(()), "there was none already");
+        assert_eq!(set(&mut client, b"user.colour", b"", XattrFlags::CREATE), Ok(()));
+        assert_eq!(get(&mut client, b"user.colour").as_deref(), Some(&b""[..]));
+    }
+
+    #[test]
+    fn a_value_that_is_not_all_there_is_not_set() {
+        let mut client = walked();
+        client.walk(1, 2, &[]).unwrap();
+        client.xattrcreate(2, b"user.new", 5, ANY).unwrap();
+        client.write(2, 0, b"valu").unwrap();
+        assert_eq!(client.clunk(2), Err(Errno::EINVAL));
+        assert_eq!(client.clunk(2), Err(Errno::EBADF));
+        assert_eq!(get(&mut client, b"user.new"), None);
+    }
+
+    #[test]
+    fn a_value_is_written_in_order_and_not_beyond_its_size() {
+        let mut client = walked();
+        client.xattrcreate(1, b"user.new", 5, ANY).unwrap();
+        assert_eq!(client.write(1, 1, b"a"), Err(Errno::EINVAL));
+        assert_eq!(client.write(1, u64::MAX, b"a"), Err(Errno::EINVAL));
+        assert_eq!(client.write(1, 0, b"longer"), Err(Errno::ENOSPC));
+        assert_eq!(client.write(1, 0, b"val"), Ok(3));
+        assert_eq!(client.write(1, 0, b"v"), Err(Errno::EINVAL));
+        assert_eq!(client.write(1, 3, b"ue"), Ok(2));
+        assert_eq!(client.write(1, 5, b""), Ok(0));
+        assert_eq!(client.write(1, 5, b"s"), Err(Errno::ENOSPC));
+        client.clunk(1).unwrap();
+        assert_eq!(get(&mut client, b"user.new").as_deref(), Some(&b"value"[..]));
+    }
+
+    #[test]
+    fn a_value_of_64_kib_is_set_through_a_small_msize_and_a_longer_one_is_refused() {
+        let mut client = walked();
+        let value: vec::Vec<u8> = (0..65_536_u32).map(|n| n.to_le_bytes()[0]).collect();
+        client.xattrcreate(1, b"user.big", 65_536, ANY).unwrap();
+        for (piece, at) in value.chunks(8000).zip((0..).step_by(8000)) {
+            client.write(1, at, piece).unwrap();
+        }
+        client.clunk(1).unwrap();
+        assert_eq!(get(&mut client, b"user.big"), Some(value));
+        for size in [65_537, 1 << 32, u64::MAX] {
+            assert_eq!(client.xattrcreate(0, b"user.big", size, ANY), Err(Errno::E2BIG));
+        }
+    }
+
+    #[test]
+    fn what_no_attribute_can_be_called_and_flags_that_are_none_are_refused() {
+        let mut client = walked();
+        for (name, errno) in
+            [(&b""[..], Errno::ERANGE), (&[b'n'; 256], Errno::ERANGE), (b"user.\0", Errno::EINVAL)]
+        {
+            assert_eq!(client.xattrcreate(1, name, 1, ANY), Err(errno));
+        }
+        for flags in [3, 4] {
+            let flags = XattrFlags::from_bits_retain(flags);
+            assert_eq!(client.xattrcreate(1, b"user.new", 1, flags), Err(Errno::EINVAL));
+        }
+        assert_eq!(client.xattrcreate(9, b"user.new", 1, ANY), Err(Errno::EBADF));
+        client.open(1, OpenFlags::RDWR).unwrap();
+        assert_eq!(client.xattrcreate(1, b"user.new", 1, ANY), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn what_the_backend_refuses_is_the_answer_to_the_clunk() {
+        let mut client = walked();
+        assert_eq!(set(&mut client, b"other.name", b"x", ANY), Err(Errno::EOPNOTSUPP));
+        client.walk(1, 2, &[]).unwrap();
+        client.xattrcreate(2, b"user.new", 1, ANY).unwrap();
+        client.write(2, 0, b"x").unwrap();
+        client.tree.refuse = Some(Errno::ENOSPC);
+        assert_eq!(client.clunk(2), Err(Errno::ENOSPC));
+    }
+
+    #[test]
+    fn a_fid_that_sets_an_attribute_is_no_file() {
+        let mut client = walked();
+        client.xattrcreate(1, b"user.new", 1, ANY).unwrap();
+        assert_eq!(client.walk(1, 2, &[]), Err(Errno::EBADF));
+        assert_eq!(client.open(1, OpenFlags::RDWR), Err(Errno::EBADF));
+        assert_eq!(client.read(1, 0, 1), Err(Errno::EBADF));
+        let request_mask = GetattrMask::ALL;
+        assert_eq!(client.call(Tgetattr { fid: Fid(1), request_mask }), Err(Errno::EBADF));
+        assert_eq!(client.xattrcreate(1, b"user.other", 1, ANY), Err(Errno::EBADF));
+        client.write(1, 0, b"x").unwrap();
+        assert_eq!(client.call(Tremove { fid: Fid(1) }), Err(Errno::EBADF));
+        assert_eq!(client.clunk(1), Err(Errno::EBADF), "it was clunked");
+        assert_eq!((get(&mut client, b"user.new"), client.tree.retained()), (None, 0));
+    }
+
+    #[test]
+    fn values_are_collected_for_34_fids_at_a_time_two_of_them_large() {
+        let mut client = walked();
+        for fid in 2..36 {
+            client.walk(1, fid, &[]).unwrap();
+            client.xattrcreate(fid, b"user.new", 4096, ANY).unwrap();
+        }
+        client.walk(1, 36, &[]).unwrap();
+        assert_eq!(client.xattrcreate(36, b"user.new", 1, ANY), Err(Errno::ENOMEM));
+        client.call(Tremove { fid: Fid(2) }).unwrap_err();
+        assert_eq!(client.xattrcreate(36, b"user.new", 4097, ANY), Err(Errno::ENOMEM));
+        assert_eq!(client.xattrcreate(36, b"user.new", 4096, ANY), Ok(()));
+        assert_eq!(client.tree.retained(), 34);
+    }
+
+    #[test]
+    fn a_place_is_free_again_when_its_file_cannot_be_kept() {
+        let mut client = walked();
+        client.tree.retained_max = 0;
+        for _ in 0..40 {
+            assert_eq!(client.xattrcreate(1, b"user.new", 1, ANY), Err(Errno::ENFILE));
+        }
+        client.tree.retained_max = 1;
+        assert_eq!(client.xattrcreate(1, b"user.new", 1, ANY), Ok(()));
+    }
+}

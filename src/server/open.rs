@@ -80,8 +80,8 @@ pub(super) fn iounit(session: &Session) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::{Caller, Timestamp};
     use crate::server::client::{Client, FILE};
-    use crate::wire::Fid;
 
     #[test]
     fn an_open_file_names_the_most_data_of_one_message() {
@@ -111,18 +111,18 @@ mod tests {
     fn a_file_of_a_volume_that_is_only_read_opens_for_nothing_else() {
         let mut client = Client::attached();
         client.walk(0, 1, &[b"file"]).unwrap();
+        client.tree.read_only = true;
         let neither = OpenFlags::WRONLY | OpenFlags::RDWR;
         for flags in [OpenFlags::WRONLY, OpenFlags::RDWR, OpenFlags::TRUNC, neither] {
             assert_eq!(client.open(1, flags), Err(Errno::EROFS));
         }
-        client.tree.inode(FILE).writable = true;
+        client.tree.read_only = false;
         assert_eq!(client.open(1, OpenFlags::RDWR), Ok(8168));
     }
 
     #[test]
     fn a_directory_opens_for_reading_only() {
         let mut client = Client::attached();
-        client.tree.inode(crate::server::client::SUB).writable = true;
         client.walk(0, 1, &[b"sub"]).unwrap();
         assert_eq!(client.open(1, OpenFlags::RDWR), Err(Errno::EISDIR));
         assert_eq!(client.open(1, OpenFlags::WRONLY), Err(Errno::EISDIR));
@@ -152,5 +152,59 @@ mod tests {
             client.walk(0, fid, &[name]).unwrap();
             assert_eq!(client.open(fid, OpenFlags::DIRECTORY), Err(Errno::ENOTDIR));
         }
+    }
+
+    #[test]
+    fn an_open_file_is_kept_until_its_fid_is_clunked() {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"file"]);
+        client.open_path(2, &[b"file"]);
+        client.open_path(3, &[b"sub"]);
+        assert_eq!((client.tree.inode(FILE).retained, client.tree.retained()), (2, 3));
+        client.clunk(1).unwrap();
+        client.clunk(3).unwrap();
+        assert_eq!(client.tree.retained(), 1);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_kept_is_not_opened() {
+        let mut client = Client::attached();
+        client.tree.retained_max = 1;
+        client.open_path(1, &[b"file"]);
+        client.walk(0, 2, &[b"sub"]).unwrap();
+        assert_eq!(client.open(2, OpenFlags::RDONLY), Err(Errno::ENFILE));
+        client.clunk(1).unwrap();
+        assert_eq!(client.open(2, OpenFlags::RDONLY), Ok(8168));
+    }
+
+    #[test]
+    fn truncating_empties_the_file_and_sets_its_time() {
+        let mut client = Client::versioned(8192);
+        client.attach_as(0, b"", 1000).unwrap();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client.tree.clock = Timestamp { seconds: 9, nanoseconds: 8 };
+        client.tree.inode(FILE).mode = 0o4755;
+        client.open(1, OpenFlags::WRONLY | OpenFlags::TRUNC).unwrap();
+        let attributes = client.getattr(1).unwrap();
+        assert_eq!((attributes.size, attributes.mtime.sec, attributes.ctime.nsec), (0, 9, 8));
+        assert_eq!((client.tree.caller, attributes.mode), (Some(Caller { uid: 1000 }), 0o100_755));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_truncated_is_not_open() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client.tree.refuse = Some(Errno::ENOSPC);
+        assert_eq!(client.open(1, OpenFlags::RDWR | OpenFlags::TRUNC), Err(Errno::ENOSPC));
+        assert_eq!((client.tree.retained(), client.write(1, 0, b"x")), (0, Err(Errno::EBADF)));
+        assert_eq!(client.open(1, OpenFlags::RDWR), Ok(8168));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_does_not_open() {
+        let mut client = Client::attached();
+        client.walk(0, 1, &[b"file"]).unwrap();
+        client.unlink(0, b"file").unwrap();
+        assert_eq!(client.open(1, OpenFlags::RDONLY), Err(Errno::ESTALE));
     }
 }

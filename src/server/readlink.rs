@@ -51,6 +51,7 @@ pub(super) fn readlink<'b>(
 mod tests {
     use super::*;
     use crate::server::client::{Client, LINK};
+    use crate::server::tree::Content;
     use crate::wire::{Fid, Rmessage};
     use std::vec::Vec;
 
@@ -79,7 +80,7 @@ mod tests {
             client.piece = 11;
             client.room = 4200;
             client.attach(0, b"").unwrap();
-            client.tree.inode(LINK).content = std::vec![b't'; length];
+            client.tree.inode(LINK).content = Content::new(&std::vec![b't'; length]);
             client.walk(0, 1, &[b"link"]).unwrap();
             assert_eq!(readlink(&mut client, 1).map(|target| target.len()), expected);
         }

@@ -395,6 +395,7 @@ impl Reply<'_> {
 mod tests {
     use super::*;
     use crate::server::client::Client;
+    use crate::wire::XattrFlags;
     use std::vec;
     use std::vec::Vec;
 
@@ -603,5 +604,31 @@ mod tests {
     fn a_limit_on_msize_below_the_least_is_raised_to_it() {
         let session = Session::new(SessionLimits { max_fids: 0, max_msize: 0 });
         assert_eq!((session.max_msize, session.msize()), (MIN_MSIZE, MAX_REQUEST_HEAD));
+    }
+
+    #[test]
+    fn a_session_that_was_reset_gives_back_what_it_held_before_anything_else() {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"file"]);
+        client.xattrwalk(1, 2, b"user.colour").unwrap();
+        client.xattrwalk(1, 3, b"").unwrap();
+        client.walk(0, 4, &[b"file"]).unwrap();
+        client.xattrcreate(4, b"user.new", 1, XattrFlags::empty()).unwrap();
+        client.write(4, 0, b"x").unwrap();
+        client.unlink(0, b"file").unwrap();
+        assert_eq!(client.tree.retained(), 4);
+        client.session.reset();
+        assert_eq!((client.session.fids_in_use(), client.tree.retained()), (0, 4));
+        client.exchange(&CLUNK).unwrap();
+        assert_eq!(client.tree.retained(), 0);
+        assert!(client.tree.inodes[1].is_none(), "the file had no name left");
+    }
+
+    #[test]
+    fn a_version_in_mid_session_gives_back_what_was_held_at_once() {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"file"]);
+        client.version(8192, wire::VERSION).unwrap();
+        assert_eq!(client.tree.retained(), 0);
     }
 }
