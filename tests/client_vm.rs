@@ -7,6 +7,8 @@
 
 #[path = "client_vm/source_tree.rs"]
 mod source_tree;
+#[path = "client_vm/writing.rs"]
+mod writing;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, PipeReader, Write};

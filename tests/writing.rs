@@ -135,7 +135,7 @@ fn a_new_file_has_the_hosts_time() {
     let volume = Volume::new();
     let (_vm, mut client) = volume.serve();
     let (root, _) = client.attach(b"").unwrap();
-    let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
     let before = seconds();
     let file = client.create(root, b"new").unwrap();
     let Time { sec, nsec } = client.getattr(file, GetattrMask::ALL).unwrap().mtime;

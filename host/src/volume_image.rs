@@ -26,8 +26,10 @@ const BLOCK: u64 = 4096;
 const INODE: u64 = 256;
 /// Sizes are multiples of this many bytes, so that the volume can be mapped with large pages.
 const GRAIN: u64 = 2 << 20;
-/// Free space that every volume has: for the journal (at most 64 MiB below 16 GiB), and to write to.
-const SLACK: u64 = 128 << 20;
+/// Free space that every volume has: for the journal (16 MiB below 1 GiB, at most 64 MiB below 16 GiB), and to write to.
+const SLACK: u64 = 512 << 20;
+/// Free inodes that every volume has: as many as mkfs.ext4 gives to [`SLACK`].
+const SPARE_INODES: u64 = SLACK / 16_384;
 
 /// What a tree needs in a volume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,7 +89,7 @@ impl Needs {
     /// Inodes that the volume gets: some more than the tree needs.
     #[must_use]
     pub fn inode_count(self) -> u64 {
-        self.inodes + self.inodes / 8 + 4096
+        self.inodes + self.inodes / 8 + SPARE_INODES
     }
 }
 
@@ -164,26 +166,31 @@ pub fn import(directory: &Path) -> Result<NamedTempFile> {
     Ok(file)
 }
 
-/// The demo volume, made at the first call.
+/// The demo volume, made at the first call. It keeps what is written to it.
 ///
 /// # Errors
 /// As [`import`].
 pub fn demo() -> Result<PathBuf> {
     let path = workspace::target().join("demo.ext4");
-    if path.exists() {
-        return Ok(path);
+    if !path.exists() {
+        make_demo(&path)?;
     }
+    Ok(path)
+}
+
+fn make_demo(path: &Path) -> Result<()> {
     let tree = tempfile::tempdir().context("cannot make a temporary directory")?;
     fill_demo(tree.path()).context("cannot make the demo's files")?;
-    import(tree.path())?.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path)
+    import(tree.path())?.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
 }
 
 fn fill_demo(root: &Path) -> io::Result<()> {
     fs::write(
         root.join("README"),
         "This volume is an ext4 file system in a file of the host. The service VM maps it, and answers the\n\
-         9P requests of the kernel that you are talking to. Try: ls -lR /mnt; sha256sum /mnt/data/*; mount\n",
+         9P requests of the kernel that you are talking to. Try: ls -lR /mnt; sha256sum /mnt/data/*; mount\n\
+         What you write stays: in target/demo.ext4, which any Linux can mount. Remove that file for a new demo.\n",
     )?;
     let data = root.join("data");
     fs::create_dir(&data)?;
@@ -260,8 +267,14 @@ mod tests {
 
     #[test]
     fn the_demo_is_an_orderly_volume() {
-        let (in_order, said) = checked(&demo().unwrap());
+        let directory = tempfile::tempdir_in(workspace::target()).unwrap();
+        let demo = directory.path().join("demo.ext4");
+        make_demo(&demo).unwrap();
+        let (in_order, said) = checked(&demo);
         assert!(in_order, "{said}");
+        // Sparse: what nobody wrote takes no space on the host.
+        let taken = demo.metadata().unwrap().blocks() * 512;
+        assert!(taken < 64 << 20, "{taken} bytes");
     }
 
     #[test]
