@@ -411,7 +411,9 @@ mod tests {
     }
 
     fn attributes(image: &Image, number: u32) -> Attributes {
-        image.mount().attributes(Node(number.into())).unwrap()
+        let volume = image.mount();
+        let generation = volume.inode(number).unwrap().generation;
+        volume.attributes(Node(u64::from(number) | u64::from(generation) << 32)).unwrap()
     }
 
     fn fault(bytes: Vec<u8>, number: u32) -> Option<InodeFault> {
@@ -559,7 +561,8 @@ mod tests {
         assert_eq!(fault(inodes_count), Some(InodeFault::NotInUse));
         assert!(volume.inode(11).is_ok());
         assert_eq!(volume.attributes(Node(1)), Err(Errno::EUCLEAN));
-        assert_eq!(volume.attributes(Node(u64::MAX)), Err(Errno::ENOENT));
+        assert_eq!(volume.attributes(Node(u64::MAX)), Err(Errno::EUCLEAN));
+        assert_eq!(volume.attributes(Node(inodes_count.into())), Err(Errno::ESTALE));
     }
 
     #[test]

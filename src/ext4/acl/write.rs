@@ -69,7 +69,7 @@ impl<R: Region> Volume<R> {
         caller: Caller,
     ) -> Result<(), Error> {
         let mut list = AccessList::from_value(value.unwrap_or_default())?;
-        let inode = self.any_inode(number)?;
+        let inode = self.allocated_inode(number)?;
         let (kind, mode) = (inode.kind, inode.mode);
         if kind == FileKind::Symlink {
             return Err(Errno::EOPNOTSUPP.into());
@@ -111,7 +111,7 @@ impl<R: Region> Volume<R> {
         mode: u16,
         caller: Caller,
     ) -> Result<u16, Error> {
-        let parent = self.any_inode(directory)?;
+        let parent = self.allocated_inode(directory)?;
         let has_default = self.has_attribute(&parent, ACL_DEFAULT, b"")?;
         if !has_default || FileKind::from_mode(mode.into()) == Some(FileKind::Symlink) {
             return Ok(mode);
@@ -133,7 +133,7 @@ impl<R: Region> Volume<R> {
             Error::from(Damage::Attributes { inode: directory, block: 0, fault })
         };
         let not_a_list = |_| damage(AclFault::Entries);
-        let parent = self.any_inode(directory)?;
+        let parent = self.allocated_inode(directory)?;
         let mut inherited = Collected { bytes: [0; LONGEST_LIST], length: 0 };
         match self.read_value(&parent, b"system.posix_acl_default", &mut inherited) {
             // A list without entries.

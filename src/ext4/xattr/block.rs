@@ -78,7 +78,7 @@ impl<R: Region> Volume<R> {
         change: &Change<'_>,
         caller: Caller,
     ) -> Result<(), Error> {
-        let inode = self.any_inode(number)?;
+        let inode = self.allocated_inode(number)?;
         let old = inode.file_acl;
         let mut copy = [0; LARGEST_PLACE];
         let copy = copy.get_mut(..self.superblock.block_size as usize).unwrap_or_default();
@@ -130,7 +130,7 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// Damage of the inode or the block.
     pub(in crate::ext4) fn free_attributes(&mut self, number: u32) -> Result<(), Error> {
-        match self.any_inode(number)?.file_acl {
+        match self.allocated_inode(number)?.file_acl {
             0 => Ok(()),
             block => {
                 self.drop_reference(number, block)?;
@@ -170,7 +170,7 @@ impl<R: Region> Volume<R> {
     /// Makes `block` the attribute block of inode `number`, 0 for none, and counts it.
     fn refer_to_block(&mut self, number: u32, block: u64) -> Result<(), Error> {
         let sectors = u64::from(self.superblock.block_size / 512);
-        let inode = self.any_inode(number)?;
+        let inode = self.allocated_inode(number)?;
         let others = inode.blocks512.saturating_sub(if inode.file_acl == 0 { 0 } else { sectors });
         let blocks512 = others.saturating_add(if block == 0 { 0 } else { sectors });
         self.edit_inode(number, |inode| {

@@ -63,7 +63,7 @@ impl<R: Region> Volume<R> {
         existence: AttributeExistence,
         caller: Caller,
     ) -> Result<(), Error> {
-        let inode = self.any_inode(number)?;
+        let inode = self.allocated_inode(number)?;
         let in_inode = self.place_in_inode(&inode)?;
         let in_block = self.place_in_block(&inode)?;
         let entry_in_inode = in_inode.and_then(|place| place.find(change.e_name_index, change.e_name));
@@ -116,7 +116,7 @@ impl<R: Region> Volume<R> {
     /// Makes `change` in inode `number` itself. There is room for it.
     #[inline(never)]
     fn change_in_inode(&mut self, number: u32, change: &Change<'_>) -> Result<(), Error> {
-        let inode = self.any_inode(number)?;
+        let inode = self.allocated_inode(number)?;
         let mut copy = [0; LARGEST_PLACE];
         let mut area: &[u8] = &[];
         if let Some(place) = self.place_in_inode(&inode)? {
@@ -152,7 +152,7 @@ impl<R: Region> Volume<R> {
 
     /// Counts a change of the attributes or the mode of inode `number`, and sets its time.
     pub(in crate::ext4) fn note_attribute_change(&mut self, number: u32) -> Result<(), Error> {
-        let changed = self.now().max(self.any_inode(number)?.changed);
+        let changed = self.now().max(self.allocated_inode(number)?.changed);
         self.edit_inode(number, |inode| {
             inode.set_changed(changed);
             inode.count_version();
