@@ -7,10 +7,8 @@
 //! is the business of [`journal`](super::journal).
 
 use super::Volume;
-use super::checksum::crc32c;
 use super::error::Error;
-use super::field::{put_le32, put_split64};
-use super::superblock;
+use super::journal::Log;
 use crate::fs::Errno;
 use crate::mem::region::Region;
 
@@ -144,7 +142,7 @@ impl<R: Region> Volume<R> {
             return Ok(());
         }
         log.close();
-        self.stage_superblock(tail)?;
+        self.stage_superblock()?;
         if tail {
             self.stage_kept()?;
         }
@@ -156,42 +154,14 @@ impl<R: Region> Volume<R> {
         Ok(())
     }
 
-    /// Stages every kept block of which the journal has a copy.
+    /// Stages the superblock, and every kept block of which the journal has a copy.
     fn stage_kept(&mut self) -> Result<(), Error> {
+        let (superblock, _) = self.superblock_place();
+        self.block_mut(superblock)?;
         let mut from = 0;
         while let Some((index, number)) = self.log.as_ref().and_then(|log| log.kept_copies(from)) {
             self.block_mut(number)?;
             from = index + 1;
-        }
-        Ok(())
-    }
-
-    /// Brings the superblock up to date with the totals, if they changed or if `always`.
-    fn stage_superblock(&mut self, always: bool) -> Result<(), Error> {
-        let totals = self.totals;
-        if !always && self.log.as_ref().is_some_and(|log| log.totals == totals) {
-            return Ok(());
-        }
-        self.edit_superblock(|raw, volume| {
-            put_split64(raw, superblock::S_FREE_BLOCKS_COUNT, volume.free_blocks_high(), totals.free_blocks);
-            put_le32(raw, superblock::S_FREE_INODES_COUNT, totals.free_inodes);
-        })?;
-        if let Some(log) = &mut self.log {
-            log.totals = totals;
-        }
-        Ok(())
-    }
-
-    /// Changes the superblock with `change`, then sets its checksum.
-    pub(super) fn edit_superblock(&mut self, change: impl FnOnce(&mut [u8])) -> Result<(), Error> {
-        let (number, start) = self.superblock.place();
-        let has_checksum = self.superblock.has_metadata_csum();
-        let block = self.block_mut(number)?;
-        let raw = block.get_mut(start..start + superblock::LENGTH).unwrap_or_default();
-        change(raw);
-        if has_checksum {
-            let sum = crc32c(u32::MAX, raw.get(..superblock::CHECKSUM_OFFSET).unwrap_or_default());
-            put_le32(raw, superblock::CHECKSUM_OFFSET, sum);
         }
         Ok(())
     }
@@ -202,9 +172,9 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// EIO: it may not survive, and nothing can be changed any more.
     pub(super) fn flush_volume(&mut self) -> Result<(), Error> {
-        let tail = self.log.as_ref().is_some_and(super::journal::Log::wants_tail);
+        let tail = self.log.as_ref().is_some_and(Log::wants_tail);
         self.commit_with(tail)?;
-        if self.log.as_ref().is_some_and(super::journal::Log::is_dirty) {
+        if self.log.as_ref().is_some_and(Log::is_dirty) {
             self.flush_region()?;
         }
         Ok(())

@@ -73,7 +73,8 @@ impl Area {
     /// Where the block at `position` begins in the region, in bytes.
     pub(super) fn offset(&self, position: u32) -> u64 {
         let index = self.pieces.partition_point(|piece| piece.0 <= position);
-        let Some(&(start, physical, _)) = index.checked_sub(1).and_then(|index| self.pieces.get(index)) else {
+        let Some(&(start, physical, _)) = index.checked_sub(1).and_then(|index| self.pieces.get(index))
+        else {
             // There is a piece for each position: this offset is outside of every region.
             return u64::MAX;
         };

@@ -54,6 +54,16 @@ bitflags! {
     }
 }
 
+impl Incompat {
+    /// What is known here. Not all of it can be recovered.
+    pub(super) const KNOWN: Self = Self::REVOKE
+        .union(Self::BLOCKS_64BIT)
+        .union(Self::ASYNC_COMMIT)
+        .union(Self::CSUM_V2)
+        .union(Self::CSUM_V3)
+        .union(Self::FAST_COMMIT);
+}
+
 /// The superblock of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct JournalSuperblock {
@@ -128,9 +138,7 @@ impl JournalSuperblock {
 
     /// Whether this is the form that is written here: see [`own_features`].
     pub(super) fn is_own_form(&self, wide: bool) -> bool {
-        self.version == SUPERBLOCK_V2
-            && self.compat == COMPAT_CHECKSUM
-            && self.incompat == own_features(wide)
+        self.version == SUPERBLOCK_V2 && self.compat == COMPAT_CHECKSUM && self.incompat == own_features(wide)
     }
 
     /// Length of a tag of a descriptor block.
@@ -192,9 +200,9 @@ impl JournalSuperblock {
         let end = usize::try_from(be32(block, HEADER)).unwrap_or(usize::MAX);
         let end = end.min(block.len().saturating_sub(tail));
         let records = block.get(HEADER + 4..end).unwrap_or_default();
-        records.chunks_exact(record).map(move |number| {
-            if record == 8 { be64(number, 0) } else { u64::from(be32(number, 0)) }
-        })
+        records
+            .chunks_exact(record)
+            .map(move |number| if record == 8 { be64(number, 0) } else { u64::from(be32(number, 0)) })
     }
 }
 

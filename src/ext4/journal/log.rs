@@ -20,7 +20,6 @@ use core::ops::Range;
 
 use super::super::checksum::crc32;
 use super::super::error::Error;
-use super::super::group::Totals;
 use super::area::Area;
 use super::format::{self, Commit, MAGIC};
 use super::table::Table;
@@ -100,7 +99,7 @@ enum Tail {
 
 /// The log of a mounted volume.
 #[derive(Debug)]
-pub(in super::super) struct Log {
+pub(in crate::ext4) struct Log {
     area: Area,
     block_size: u32,
     /// Tags and records have 64-bit block numbers.
@@ -132,9 +131,7 @@ pub(in super::super) struct Log {
     reserve: u32,
     /// The transaction takes its reserve now: it is being committed.
     closing: bool,
-    /// The totals as the staged superblock has them.
-    pub(in super::super) totals: Totals,
-    pub(in super::super) statistics: JournalStatistics,
+    pub(in crate::ext4) statistics: JournalStatistics,
 }
 
 fn failed_region() -> Error {
@@ -153,7 +150,7 @@ impl Log {
             wide,
             kept,
             copies: Table::new(capacity as usize),
-            staged: Vec::with_capacity(longest as usize + kept_blocks + SPARE as usize),
+            staged: Vec::with_capacity((longest + reserve) as usize),
             revoked: Table::new(MAX_REVOKED),
             operation: None,
             operations: 0,
@@ -170,7 +167,6 @@ impl Log {
             longest,
             reserve,
             closing: false,
-            totals: Totals::default(),
             statistics: JournalStatistics::default(),
             area,
         }
@@ -213,36 +209,36 @@ impl Log {
     }
 
     /// Where the newest copy of block `number` begins in the region; `None` if that is its home.
-    pub(in super::super) fn newest(&self, number: u64) -> Option<u64> {
+    pub(in crate::ext4) fn newest(&self, number: u64) -> Option<u64> {
         let (_, versions) = self.copies.get(self.copies.find(number)?)?;
         let position = if versions.staged != 0 { versions.staged } else { versions.committed };
         (position != 0).then(|| self.area.offset(position))
     }
 
     /// Whether the running transaction revokes block `number`.
-    pub(in super::super) fn revokes(&self, number: u64) -> bool {
+    pub(in crate::ext4) fn revokes(&self, number: u64) -> bool {
         self.revoked.find(number).is_some()
     }
 
     /// Something was stored outside of the journal that the next flush is to make durable.
-    pub(in super::super) fn note_stored(&mut self) {
+    pub(in crate::ext4) fn note_stored(&mut self) {
         self.dirty = true;
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
+    pub(in crate::ext4) fn is_dirty(&self) -> bool {
         self.dirty
     }
 
     /// # Errors
     /// EIO after a flush failed.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(in crate::ext4) fn check(&self) -> Result<(), Error> {
         if self.failed { Err(Errno::EIO.into()) } else { Ok(()) }
     }
 
     // Operations.
 
     /// An operation begins. `false` if one is going on, of which this one is a part.
-    pub(super) fn begin_operation(&mut self) -> bool {
+    pub(in crate::ext4) fn begin_operation(&mut self) -> bool {
         if self.operation.is_some() {
             return false;
         }
@@ -257,14 +253,14 @@ impl Log {
     }
 
     /// The operation is over; what it did stays.
-    pub(super) fn end_operation(&mut self) {
+    pub(in crate::ext4) fn end_operation(&mut self) {
         self.operation = None;
         self.steps.clear();
         self.saved = 0;
     }
 
     /// The operation is over; what it did is taken back.
-    pub(super) fn undo_operation<R: Region>(&mut self, region: &mut R) {
+    pub(in crate::ext4) fn undo_operation<R: Region>(&mut self, region: &mut R) {
         let Some(before) = self.operation else { return };
         let size = self.block_size as usize;
         for step in self.steps.iter().rev() {
@@ -298,7 +294,7 @@ impl Log {
 
     /// Stages block `number`, as it is or, if `zeroed`, as zeros; `home` is where it begins in the region. Returns where its copy
     /// does.
-    pub(super) fn stage<R: Region>(
+    pub(in crate::ext4) fn stage<R: Region>(
         &mut self,
         region: &mut R,
         number: u64,
@@ -381,7 +377,7 @@ impl Log {
     }
 
     /// Revokes block `number`: no copy of it that the journal holds so far is ever put in place.
-    pub(super) fn revoke(&mut self, number: u64) -> Result<(), Error> {
+    pub(in crate::ext4) fn revoke(&mut self, number: u64) -> Result<(), Error> {
         self.check()?;
         if self.keeps(number) || self.area.holds(number) {
             return Err(Errno::EUCLEAN.into());
@@ -446,7 +442,7 @@ impl Log {
     }
 
     /// The transaction takes what was kept back for its commit.
-    pub(super) fn close(&mut self) {
+    pub(in crate::ext4) fn close(&mut self) {
         self.closing = true;
     }
 
@@ -456,7 +452,7 @@ impl Log {
     }
 
     /// Whether there is room for a transaction of any allowed length.
-    pub(super) fn is_roomy(&self) -> bool {
+    pub(in crate::ext4) fn is_roomy(&self) -> bool {
         self.free() >= self.longest.saturating_add(self.reserve)
             && self.copies.room() >= self.longest.saturating_add(self.reserve) as usize
     }
@@ -464,17 +460,17 @@ impl Log {
     // Commit.
 
     /// Whether the running transaction changes nothing.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(in crate::ext4) fn is_clean(&self) -> bool {
         self.staged.is_empty() && self.revoked.is_empty()
     }
 
     /// Whether a quarter of the log is taken, and no place in it is becoming the tail: the next transaction should.
-    pub(super) fn wants_tail(&self) -> bool {
+    pub(in crate::ext4) fn wants_tail(&self) -> bool {
         self.is_settled() && self.area.len() - 1 - self.free() > self.area.len() / 4
     }
 
     /// The kept blocks of which the journal has a copy.
-    pub(super) fn kept_copies(&self, mut from: usize) -> Option<(usize, u64)> {
+    pub(in crate::ext4) fn kept_copies(&self, mut from: usize) -> Option<(usize, u64)> {
         loop {
             let (number, versions) = self.copies.get(from)?;
             if self.keeps(number) && (versions.committed != 0 || versions.staged != 0) {
@@ -486,7 +482,7 @@ impl Log {
 
     /// Commits the running transaction, if it changes anything; if `tail`, it has all kept blocks. Returns whether a flush must
     /// follow at once.
-    pub(super) fn commit<R: Region>(&mut self, region: &mut R, tail: bool) -> Result<bool, Error> {
+    pub(in crate::ext4) fn commit<R: Region>(&mut self, region: &mut R, tail: bool) -> Result<bool, Error> {
         self.closing = false;
         self.check()?;
         if self.is_clean() {
@@ -573,7 +569,7 @@ impl Log {
     // Flush.
 
     /// Flushes the region, copies home what is committed, and moves the tail one step on. The running transaction is empty.
-    pub(super) fn flush<R: Region>(&mut self, region: &mut R) -> Result<(), Error> {
+    pub(in crate::ext4) fn flush<R: Region>(&mut self, region: &mut R) -> Result<(), Error> {
         self.check()?;
         self.statistics.flushes += 1;
         if region.flush().is_err() || self.after_flush(region).is_none() {
@@ -587,7 +583,7 @@ impl Log {
     }
 
     fn after_flush<R: Region>(&mut self, region: &mut R) -> Option<()> {
-        self.copy_home(region, false)?;
+        self.copy_home(region)?;
         self.tail = match self.tail {
             Tail::Settled => Tail::Settled,
             Tail::Committed(position, sequence) => Tail::Copied(position, sequence),
@@ -603,11 +599,11 @@ impl Log {
         Some(())
     }
 
-    /// Copies home what is committed, of kept blocks only if `kept`.
-    pub(super) fn copy_home<R: Region>(&mut self, region: &mut R, kept: bool) -> Option<()> {
+    /// Copies home what is committed, but for kept blocks.
+    fn copy_home<R: Region>(&mut self, region: &mut R) -> Option<()> {
         let size = self.block_size as usize;
         for (number, versions) in self.copies.iter() {
-            if versions.committed == 0 || (!kept && self.kept.contains(&number)) {
+            if versions.committed == 0 || self.keeps(number) {
                 continue;
             }
             let home = number.checked_mul(u64::from(self.block_size))?;
@@ -616,10 +612,8 @@ impl Log {
                 region.bytes_mut(home, 4)?.copy_from_slice(&MAGIC.to_be_bytes());
             }
         }
-        let keeps = self.kept.clone();
-        self.copies.retain(|number, versions| {
-            !kept && keeps.contains(&number) && versions.committed != 0
-        });
+        let kept = self.kept.clone();
+        self.copies.retain(|number, versions| kept.contains(&number) && versions.committed != 0);
         Some(())
     }
 
@@ -631,12 +625,7 @@ impl Log {
     }
 
     /// Whether the log's tail is where it was meant to be, on the medium too.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(in crate::ext4) fn is_settled(&self) -> bool {
         self.tail == Tail::Settled
-    }
-
-    /// What was done.
-    pub(in super::super) fn statistics(&self) -> JournalStatistics {
-        self.statistics
     }
 }
