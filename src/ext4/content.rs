@@ -346,6 +346,7 @@ impl<R: Region> Volume<R> {
 
     /// The `length` bytes of content from byte `start` of the volume on, in place.
     fn place_mut(&mut self, start: u64, length: u64) -> Result<&mut [u8], Error> {
+        self.note_data_stored();
         let place = usize::try_from(length).ok().and_then(|length| self.region.bytes_mut(start, length));
         Ok(place.ok_or(Errno::EIO)?)
     }

@@ -132,11 +132,15 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn read_link(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
-        self.file(node).and_then(|inode| self.read_target(&inode, sink)).map_err(|error| error.answer(number(node).into()))
+        self.file(node)
+            .and_then(|inode| self.read_target(&inode, sink))
+            .map_err(|error| error.answer(number(node).into()))
     }
 
     fn list_attributes(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
-        self.file(node).and_then(|inode| self.list_names(&inode, sink)).map_err(|error| error.answer(number(node).into()))
+        self.file(node)
+            .and_then(|inode| self.list_names(&inode, sink))
+            .map_err(|error| error.answer(number(node).into()))
     }
 
     fn read_attribute(&self, node: Node, name: &[u8], sink: &mut dyn Sink) -> Result<(), Errno> {
@@ -196,8 +200,7 @@ impl<R: Region> FileSystem for Volume<R> {
         new: &NewFile<'_>,
     ) -> Result<Node, Errno> {
         let parent = number(directory);
-        let made =
-            self.change(&[directory], |volume| volume.create_file(caller, parent, name, new))?;
+        let made = self.change(&[directory], |volume| volume.create_file(caller, parent, name, new))?;
         self.inode(made).map(|inode| node(&inode)).map_err(|error| error.answer(made.into()))
     }
 

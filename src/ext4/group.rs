@@ -201,13 +201,6 @@ impl<R: Region> Volume<R> {
         Ok([structure(0x0, 0x20, 1), structure(0x4, 0x24, 1), structure(0x8, 0x28, table)])
     }
 
-    /// Whether the block bitmap of group `number` was never written, as of the last flush.
-    pub(super) fn was_uninitialized(&self, number: u32) -> Result<bool, Error> {
-        let (block, range) = self.group_place(number)?;
-        let raw = self.block_in_place(block)?.get(range).unwrap_or_default();
-        Ok(flags(&self.superblock, raw).contains(GroupFlags::BLOCK_UNINIT))
-    }
-
     /// Changes the descriptor of group `number` with `change`, then sets its checksum.
     ///
     /// # Errors

@@ -66,7 +66,10 @@ impl<R: Region> Volume<R> {
         }
         let links = match inode.kind {
             FileKind::Directory => 0,
-            _ => inode.links.checked_sub(1).ok_or(Damage::Inode { inode: number, fault: InodeFault::NotInUse })?,
+            _ => inode
+                .links
+                .checked_sub(1)
+                .ok_or(Damage::Inode { inode: number, fault: InodeFault::NotInUse })?,
         };
         let now = self.now();
         self.edit_changed(number, now, |inode| inode.set_links(links))?;
@@ -97,7 +100,7 @@ impl<R: Region> Volume<R> {
             Ok(_) => {}
             Err(error) => {
                 let _ = error.answer(u64::from(number));
-            },
+            }
         }
     }
 

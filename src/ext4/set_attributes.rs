@@ -86,7 +86,7 @@ impl<R: Region> Volume<R> {
             }
         })?;
         if new_mode & 0o777 != mode & 0o777 {
-            self.change_acl_mode(number, new_mode)?;
+            self.change_acl_mode(number, new_mode, caller)?;
         }
         Ok(shortened)
     }
@@ -152,4 +152,3 @@ fn new_mode(inode: &Inode<'_>, caller: Caller, changes: &AttributeChanges) -> u1
         None => inode.mode,
     }
 }
-

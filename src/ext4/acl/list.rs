@@ -130,6 +130,21 @@ pub(super) fn restrict(entries: &mut [[u8; 8]], mode: u16) -> (u16, bool) {
     (mode, is_all)
 }
 
+/// Makes the list whose entries these are say what `mode` does: what `chmod` does to a list (`posix_acl_chmod_masq`).
+pub(super) fn follow(entries: &mut [[u8; 8]], mode: u16) {
+    let has_mask = entries.iter().any(|entry| tag(entry) == MASK);
+    for entry in entries {
+        let shift = match tag(entry) {
+            OWNER => 6,
+            MASK => 3,
+            OWNING_GROUP if !has_mask => 3,
+            OTHERS => 0,
+            _ => continue,
+        };
+        put_le16(entry, 2, mode >> shift & PERMISSIONS);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

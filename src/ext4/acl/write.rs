@@ -3,7 +3,7 @@
 //! Setting the access control list of a file, and giving a new file that of its directory, as Linux's `ext4_set_acl` and
 //! `ext4_init_acl` do.
 
-use super::list::restrict;
+use super::list::{follow, restrict};
 use super::{AccessList, AclFault};
 use crate::ext4::Volume;
 use crate::ext4::error::{Damage, Error};
@@ -117,6 +117,44 @@ impl<R: Region> Volume<R> {
             return Ok(mode);
         }
         self.inherit_default(directory, number, mode, caller)
+    }
+
+    /// Makes the access list of inode `number`, if it has one, say what its new `mode` does. Part of an operation.
+    ///
+    /// # Errors
+    /// ENOSPC; damage.
+    pub(in crate::ext4) fn change_acl_mode(
+        &mut self,
+        number: u32,
+        mode: u16,
+        caller: Caller,
+    ) -> Result<(), Error> {
+        let inode = self.allocated_inode(number)?;
+        if inode.kind == FileKind::Symlink || !self.has_attribute(&inode, ACL_ACCESS, b"")? {
+            return Ok(());
+        }
+        self.change_list(number, mode, caller)
+    }
+
+    /// The same for an inode that has a list.
+    #[inline(never)]
+    fn change_list(&mut self, number: u32, mode: u16, caller: Caller) -> Result<(), Error> {
+        let damage = |fault| {
+            let fault = AttributeFault::Acl(fault);
+            Error::from(Damage::Attributes { inode: number, block: 0, fault })
+        };
+        let inode = self.allocated_inode(number)?;
+        let mut present = Collected { bytes: [0; LONGEST_LIST], length: 0 };
+        match self.read_value(&inode, b"system.posix_acl_access", &mut present) {
+            // A list without entries.
+            Err(Error::Reply(Errno::ENODATA)) => return Ok(()),
+            Err(Error::Reply(_)) => return Err(damage(AclFault::TooLong)),
+            other => other?,
+        }
+        let (_, entries) = present.value().split_first_chunk_mut::<4>().ok_or(damage(AclFault::Length))?;
+        follow(entries.as_chunks_mut().0, mode);
+        let list = AccessList::from_value(present.value()).map_err(|_| damage(AclFault::Entries))?;
+        self.change_attribute(number, &change(ACL_ACCESS, list), AttributeExistence::Any, caller)
     }
 
     /// The same for a `directory` that has a default list.

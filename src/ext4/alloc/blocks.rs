@@ -149,7 +149,7 @@ impl<R: Region> Volume<R> {
         self.initialize_block_bitmap(number)?;
         let group = self.group(number)?;
         let newest = self.bitmap(number, &group, BitmapKind::Blocks)?;
-        let in_place = self.flushed_bitmap(number, &group, newest)?;
+        let in_place = self.flushed_bitmap(&group, newest)?;
         let first = first_block(&self.superblock, number);
         let end = blocks_in_group(&self.superblock, number);
         let usable = |bit| {
@@ -160,16 +160,9 @@ impl<R: Region> Volume<R> {
     }
 
     /// The block bitmap of group `number` as of the last flush, where that is another than `newest`.
-    fn flushed_bitmap<'v>(
-        &'v self,
-        number: u32,
-        group: &Group,
-        newest: &[u8],
-    ) -> Result<Option<&'v [u8]>, Error> {
+    fn flushed_bitmap<'v>(&'v self, group: &Group, newest: &[u8]) -> Result<Option<&'v [u8]>, Error> {
         let in_place = self.block_in_place(group.block_bitmap)?;
-        // What a bitmap that was never written has taken are structures: these are not free now either.
-        let told_by_newest = core::ptr::eq(newest, in_place) || self.was_uninitialized(number)?;
-        Ok((!told_by_newest).then_some(in_place))
+        Ok((!core::ptr::eq(newest, in_place)).then_some(in_place))
     }
 
     /// Takes blocks that [`find_run`](Self::find_run) found.
@@ -207,8 +200,8 @@ impl<R: Region> Volume<R> {
         }
         self.check_no_structure(number, &(block(bits.start)..block(bits.end)))?;
         // Blocks that the last flush has as taken are safe until the next.
-        let protected = !self.was_uninitialized(number)?
-            && bitmap::first_clear(self.block_in_place(group.block_bitmap)?, bits.clone()).is_none();
+        let in_place = self.block_in_place(group.block_bitmap)?;
+        let protected = bitmap::first_clear(in_place, bits.clone()).is_none();
         let count = bits.end.saturating_sub(bits.start);
         let value = group.bg_free_blocks_count;
         let free = value.saturating_add(count);

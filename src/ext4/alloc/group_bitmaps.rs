@@ -104,6 +104,9 @@ impl<R: Region> Volume<R> {
         }
         bitmap::set(bits, length..bits_of_a_block);
         let free = bitmap::count_clear(bits);
+        // What is in place tells which blocks the last flush protects. Nobody reads it there before the descriptor says that
+        // it was written.
+        self.put_in_place(group.block_bitmap)?;
         let sum = self.new_checksum(group.block_bitmap, BitmapKind::Blocks)?;
         self.edit_group(number, |group| {
             group.clear_flag(GroupFlags::BLOCK_UNINIT);

@@ -148,7 +148,8 @@ impl<'v, R: Region> Directory<'v, R> {
             leaf = Some((number, area));
             let start = (this.place % (1 << OFFSET_BITS)) as usize * 4;
             let Some(Ok(record)) = Records::new(area, self.rules()).starting_at(start).next() else { break };
-            let again = found.get(at.saturating_add(1)).is_some_and(|next| next.position() == this.position());
+            let again =
+                found.get(at.saturating_add(1)).is_some_and(|next| next.position() == this.position());
             let next = this.position().saturating_add(u64::from(!again));
             if visit(&self.entry(&record, next)?).is_break() {
                 return Ok(ControlFlow::Break(()));

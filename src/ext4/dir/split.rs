@@ -5,8 +5,8 @@
 //! Each step leaves a sound directory, and after it the place for the name is looked for anew: that costs a few blocks read, once in
 //! many insertions.
 
-use super::insert::Layout;
 use super::DirectoryFault;
+use super::insert::Layout;
 use super::leaf::{self, NewRecord};
 use crate::ext4::Volume;
 use crate::ext4::error::Error;
@@ -139,13 +139,7 @@ impl<R: Region> Volume<R> {
     /// Moves the names with the upper half of the hashes of the leaf in block `old` of the volume to block `new`. The least of
     /// them is returned, with the continuation bit.
     #[inline(never)]
-    fn share_leaf(
-        &mut self,
-        layout: &Layout,
-        names: &NameHash,
-        old: u64,
-        new: u64,
-    ) -> Result<u32, Error> {
+    fn share_leaf(&mut self, layout: &Layout, names: &NameHash, old: u64, new: u64) -> Result<u32, Error> {
         let (length, seed) = (layout.records_length(), layout.index.checksum_seed);
         let copy = Copy::of(self.block(old)?);
         let records = leaf::sorted(copy.bytes(), (0, length), layout.rules, names);

@@ -52,9 +52,8 @@ impl Subject {
 
     fn replace(&mut self, name: &[u8], inode: u32) {
         let directory = self.directory;
-        let replaced = self
-            .volume
-            .atomically(|volume| volume.replace_name(directory, name, inode, FileKind::Regular));
+        let replaced =
+            self.volume.atomically(|volume| volume.replace_name(directory, name, inode, FileKind::Regular));
         assert_eq!(replaced.ok(), self.model.insert(name.to_vec(), inode));
         self.volume.commit_transaction().unwrap();
     }
@@ -86,8 +85,10 @@ impl Subject {
         }
         let entries = self.read(0, usize::MAX);
         assert_eq!((&entries[0].0[..], &entries[1].0[..]), (&b"."[..], &b".."[..]));
-        let found: BTreeMap<_, _> =
-            entries[2..].iter().map(|(name, inode, _)| (name.clone(), u32::try_from(*inode).unwrap())).collect();
+        let found: BTreeMap<_, _> = entries[2..]
+            .iter()
+            .map(|(name, inode, _)| (name.clone(), u32::try_from(*inode).unwrap()))
+            .collect();
         assert_eq!(found.len() + 2, entries.len(), "no name comes twice");
         assert!(found == self.model);
         assert!(entries.windows(2).all(|pair| pair[0].2 < pair[1].2 && pair[1].2 < 1 << 63));
@@ -117,7 +118,8 @@ fn name(numbers: &mut Numbers, longest: usize) -> Vec<u8> {
     loop {
         let longest = if numbers.below(3) == 0 { longest } else { longest.min(30) };
         let length = 1 + numbers.below(longest);
-        let name: Vec<u8> = (0..length).map(|_| numbers.byte()).filter(|byte| !matches!(byte, 0 | b'/')).collect();
+        let name: Vec<u8> =
+            (0..length).map(|_| numbers.byte()).filter(|byte| !matches!(byte, 0 | b'/')).collect();
         if !matches!(&name[..], b"" | b"." | b"..") {
             return name;
         }
@@ -406,9 +408,8 @@ fn directories_that_others_made_are_changed() {
 fn colliding(count: usize, length: usize) -> Vec<Vec<u8>> {
     const FACTOR: u32 = 7_152_373;
     // What FACTOR is multiplied with to be 1, by Newton's method.
-    let inverse = (0..5).fold(FACTOR, |inverse, _| {
-        inverse.wrapping_mul(2u32.wrapping_sub(FACTOR.wrapping_mul(inverse)))
-    });
+    let inverse = (0..5)
+        .fold(FACTOR, |inverse, _| inverse.wrapping_mul(2u32.wrapping_sub(FACTOR.wrapping_mul(inverse))));
     let names = NameHash { function: HashFunction::Legacy, signed: false, seed: [0; 4] };
     let step = |(last, before): (u32, u32), byte: u8| {
         let mixed = before.wrapping_add(last ^ u32::from(byte).wrapping_mul(FACTOR));

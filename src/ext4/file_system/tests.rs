@@ -58,7 +58,9 @@ fn free(volume: &TestVolume) -> (u64, u64) {
 
 #[test]
 fn a_file_of_each_kind_is_made_with_what_it_was_given() {
-    for options in [&["-b", "1024"][..], &["-b", "4096", "-I", "128"], &["-b", "1024", "-O", "^metadata_csum"]] {
+    for options in
+        [&["-b", "1024"][..], &["-b", "4096", "-I", "128"], &["-b", "1024", "-O", "^metadata_csum"]]
+    {
         let image = image(options);
         let mut volume = image.mount_writable();
         let root = volume.root();
