@@ -4,7 +4,11 @@
 
 use super::*;
 use crate::server::client::Client;
-use crate::wire::XattrFlags;
+use crate::wire::{
+    Names, OpenFlags, SetattrMask, Tattach, Tclunk, Time, Tlcreate, Tlink, Tlopen, Tmessage, Tmkdir, Tmknod,
+    Tremove, Trename, Trenameat, Tsetattr, Tsymlink, Tunlinkat, Twalk, Twrite, Txattrcreate, UnlinkFlags,
+    XattrFlags,
+};
 use std::vec;
 use std::vec::Vec;
 
@@ -239,4 +243,78 @@ fn a_version_in_mid_session_gives_back_what_was_held_at_once() {
     client.open_path(1, &[b"file"]);
     client.version(8192, wire::VERSION).unwrap();
     assert_eq!(client.tree.retained(), 0);
+}
+
+#[test]
+fn damaged_requests_to_change_something_are_answered_or_stopped_and_keep_no_file() {
+    let (root, file, name, gid, mode) = (Fid(0), Fid(1), &b"new"[..], 0, 0o644);
+    let walk = |newfid, names| Twalk { fid: root, newfid: Fid(newfid), wnames: Names::new(names).unwrap() };
+    let (time, old, flags) = (Time::default(), &b"file"[..], OpenFlags::RDWR | OpenFlags::TRUNC);
+    let (sub, path): ([&[u8]; 1], [&[u8]; 1]) = ([b"sub"], [b"file"]);
+    let messages: [Tmessage<'_>; 20] = [
+        Tattach { fid: root, afid: Fid::NOFID, uname: b"", aname: b"", n_uname: 0 }.into(),
+        walk(1, &path).into(),
+        walk(2, &sub).into(),
+        walk(3, &[]).into(),
+        Tlopen { fid: file, flags }.into(),
+        Tlcreate { fid: Fid(3), name: old, flags, mode, gid }.into(),
+        Twrite { fid: file, offset: 9, count: 0 }.into(),
+        Tsymlink { fid: root, name, symtgt: b"x", gid }.into(),
+        Tmknod { dfid: Fid(2), name, mode: 0o020_600, major: 1, minor: 2, gid }.into(),
+        Tmkdir { dfid: Fid(2), name, mode, gid }.into(),
+        Tlink { dfid: Fid(2), fid: file, name }.into(),
+        Trename { fid: file, dfid: Fid(2), name: old }.into(),
+        Trenameat { olddirfid: root, oldname: old, newdirfid: Fid(2), newname: name }.into(),
+        Trenameat { olddirfid: Fid(2), oldname: old, newdirfid: root, newname: old }.into(),
+        Tunlinkat { dirfd: Fid(2), name, flags: UnlinkFlags::empty() }.into(),
+        Tremove { fid: Fid(3) }.into(),
+        Tsetattr {
+            fid: file,
+            valid: SetattrMask::SIZE,
+            mode,
+            uid: 0,
+            gid,
+            size: 1,
+            atime: time,
+            mtime: time,
+        }
+        .into(),
+        Txattrcreate { fid: Fid(3), name: b"user.x", attr_size: 0, flags: XattrFlags::empty() }.into(),
+        Tclunk { fid: Fid(3) }.into(),
+        Tclunk { fid: file }.into(),
+    ];
+    let requests = messages.map(|message| {
+        let mut bytes = vec![0; message.head_length()];
+        message.emit(Tag(5), &mut bytes).unwrap();
+        bytes
+    });
+    let mut client = Client::attached();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut answered = [0; 256];
+    for _ in 0..50_000 {
+        let mut request = requests[random(requests.len())].clone();
+        for _ in 0..random(6) / 3 {
+            let at = random(request.len());
+            request[at] = [0, 1, 2, 3, 7, 0x7f, 0x80, 0xff][random(8)];
+        }
+        match client.exchange(&request) {
+            Ok(reply) => answered[usize::from(reply[4])] += 1,
+            Err(_) => client.session.reset(),
+        }
+        if !client.session.is_versioned() {
+            client.version(8192, wire::VERSION).unwrap();
+        }
+        let keeping = client.session.fids.iter().filter(|(_, handle)| handle.state.retains()).count();
+        assert_eq!(client.tree.retained() as usize, keeping);
+    }
+    for message in messages {
+        let reply = usize::from(u8::from(message.kind())) + 1;
+        assert!(answered[reply] > 0, "{} did what it is here for", message.kind());
+    }
 }
