@@ -371,3 +371,22 @@ fn what_was_changed_before_an_offence_is_committed() {
     assert_eq!((bench.tree.commits, bench.tree.retained()), (before + 1, 0));
     assert_eq!(bench.driver.used_index(), 5);
 }
+
+#[test]
+fn what_is_given_back_is_committed_though_nobody_asks_for_anything() {
+    let mut bench = Bench::new(Driver::new(16, PLAIN));
+    bench.lock_root();
+    let before = bench.tree.commits;
+    let driver = Driver::new(16, PLAIN);
+    bench.connection.detach();
+    bench.connection.attach(driver.memory(), &driver.configuration).unwrap();
+    assert_eq!(bench.drain(100), Ok(Drained::default()));
+    assert_eq!((bench.tree.commits, bench.tree.retained()), (before + 1, 0));
+
+    let mut bench = Bench::new(Driver::new(16, PLAIN));
+    bench.lock_root();
+    let before = bench.tree.commits;
+    bench.offer(&[3, 0, 0]);
+    bench.drain(100).unwrap_err();
+    assert_eq!((bench.tree.commits, bench.tree.retained()), (before + 1, 0));
+}
