@@ -141,7 +141,7 @@ impl FileSystem for Small {
     ) -> Result<u32, Errno> {
         let mut bytes = [0; 64];
         let count = source.remaining().min(bytes.len());
-        source.take(&mut bytes[..count]).map_err(|_| Errno::EIO)?;
+        source.take(bytes.get_mut(..count).ok_or(Errno::EIO)?).map_err(|_| Errno::EIO)?;
         u32::try_from(count).map_err(|_| Errno::EIO)
     }
 
@@ -188,18 +188,17 @@ impl FileSystem for Small {
     }
 }
 
-/// What is changed, in a session that reads already. The requests with data carry [`DATA`].
-fn changes() -> Vec<Tmessage<'static>> {
+/// What is changed, in a session that reads already. `here` and `file` are walks, to the root and to the file. The requests with
+/// data carry [`DATA`].
+fn changes<'a>(here: Names<'a>, file: Names<'a>) -> Vec<Tmessage<'a>> {
     let (root, made, value, removed) = (Fid(0), Fid(7), Fid(8), Fid(9));
     let (name, mode, gid, count) = (&b"new"[..], 0o644, 100, DATA_LENGTH);
-    let walk = |newfid, names: &'static [&'static [u8]]| {
-        Tmessage::from(Twalk { fid: root, newfid, wnames: Names::new(names).unwrap() })
-    };
+    let walk = |newfid, wnames| Tmessage::from(Twalk { fid: root, newfid, wnames });
     let (time, valid, size) = (Time::default(), SetattrMask::all(), 10);
     let flags = OpenFlags::RDWR | OpenFlags::DSYNC;
     vec![
         Tflush { oldtag: Tag(7) }.into(),
-        walk(made, &[]),
+        walk(made, here),
         Tlcreate { fid: made, name, flags, mode, gid }.into(),
         Twrite { fid: made, offset: 0, count }.into(),
         Tfsync { fid: made, datasync: 0 }.into(),
@@ -211,12 +210,12 @@ fn changes() -> Vec<Tmessage<'static>> {
         Trename { fid: Fid(1), dfid: root, name }.into(),
         Trenameat { olddirfid: root, oldname: b"file", newdirfid: root, newname: name }.into(),
         Tunlinkat { dirfd: root, name: b"file", flags: UnlinkFlags::empty() }.into(),
-        walk(value, &[b"file"]),
+        walk(value, file),
         Txattrcreate { fid: value, name: b"user.new", attr_size: count.into(), flags: XattrFlags::CREATE }
             .into(),
         Twrite { fid: value, offset: 0, count }.into(),
         Tclunk { fid: value }.into(),
-        walk(removed, &[b"file"]),
+        walk(removed, file),
         Tremove { fid: removed }.into(),
     ]
 }
@@ -255,7 +254,8 @@ fn no_request_makes_the_server_allocate() {
         Tclunk { fid: Fid(5) }.into(),
         Tclunk { fid: Fid(6) }.into(),
     ];
-    let requests = [&reading[..], &changes()].concat();
+    let (here, file) = (Names::new(names[2]).unwrap(), Names::new(names[0]).unwrap());
+    let requests = [&reading[..], &changes(here, file)].concat();
 
     let ram = Box::into_raw(vec![0_u8; 65_536].into_boxed_slice());
     let mut memory = GuestMemory::new();

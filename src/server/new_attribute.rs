@@ -40,7 +40,7 @@ impl NewAttribute {
     }
 }
 
-/// The attributes that fids of the session write. 264 KiB.
+/// The attributes that fids of the session write. 266 KiB.
 pub struct NewAttributes {
     places: Box<[NewAttribute]>,
 }

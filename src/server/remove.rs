@@ -210,4 +210,15 @@ mod tests {
         assert_eq!(client.mkdir(2, b"new"), Err(Errno::ESTALE));
         assert_eq!(client.walk(0, 4, &[b"sub"]), Ok(vec![SUB.0]));
     }
+
+    #[test]
+    fn a_younger_file_with_the_number_of_one_that_is_gone_is_not_removed_in_its_place() {
+        let mut client = Client::attached();
+        client.open_path(1, &[b"file"]);
+        client.unlink(0, b"file").unwrap();
+        let younger = client.mkdir(0, b"younger").unwrap().path;
+        client.tree.numbers.insert(Node(younger), FILE.0);
+        assert_eq!(tremove(&mut client, 1), Err(Errno::ENOENT));
+        assert_eq!(client.walk(0, 2, &[b"younger"]), Ok(vec![FILE.0]));
+    }
 }

@@ -78,6 +78,8 @@ pub struct Tree {
     pub size_max: u64,
     /// Most files that are retained at a time.
     pub retained_max: usize,
+    /// The files whose number is not the node's, as if it came again.
+    pub numbers: BTreeMap<Node, u64>,
     /// How often all was committed, and synchronized.
     pub commits: u32,
     pub synchronizations: u32,
@@ -96,6 +98,7 @@ impl Tree {
             link_max: 65_000,
             size_max: 1 << 44,
             retained_max: usize::MAX,
+            numbers: BTreeMap::new(),
             commits: 0,
             synchronizations: 0,
             caller: None,

@@ -80,7 +80,7 @@ impl FileSystem for Tree {
         for (next, name, node) in dots.chain(names).filter(|(position, _, _)| *position > offset) {
             // A directory that is removed may be in one that is gone.
             let kind = self.at(node).map_or(FileKind::Directory, |inode| inode.kind);
-            if visit(&DirectoryEntry { number: node.0, kind, next, name }).is_break() {
+            if visit(&DirectoryEntry { number: self.number(node), kind, next, name }).is_break() {
                 break;
             }
         }
@@ -118,6 +118,10 @@ impl FileSystem for Tree {
             identifier: 0x0123_4567_89ab_cdef,
             name_length: 255,
         })
+    }
+
+    fn number(&self, node: Node) -> u64 {
+        self.numbers.get(&node).copied().unwrap_or(node.0)
     }
 
     fn check_writable(&self, node: Node) -> Result<(), Errno> {
