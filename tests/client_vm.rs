@@ -16,9 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use skerry_host::bridge::{self, Bridge, Socket};
-use skerry_host::client_vm::{
-    ClientVm, Disk, MOUNT_LIMIT, Mount, Options, Output, Server, Streams, output,
-};
+use skerry_host::client_vm::{ClientVm, Disk, MOUNT_LIMIT, Mount, Options, Output, Server, Streams, output};
 use skerry_host::{service_vm, volume_image, workspace};
 use tempfile::TempDir;
 

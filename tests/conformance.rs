@@ -33,7 +33,9 @@ impl Bench {
         fs::create_dir_all(workspace::target()).unwrap();
         let bench = Self { directory: tempfile::tempdir_in(workspace::target()).unwrap() };
         let mut make = Command::new("/usr/sbin/mkfs.ext4");
-        assert!(make.args(["-q", "-F", "-b", "4096"]).arg(bench.volume()).arg("256M").status().unwrap().success());
+        assert!(
+            make.args(["-q", "-F", "-b", "4096"]).arg(bench.volume()).arg("256M").status().unwrap().success()
+        );
         bench
     }
 
@@ -83,8 +85,7 @@ impl Bench {
     fn on_share(&self, cache: Cache, arguments: &str) -> Output {
         let socket = Socket { path: self.directory.path().join("socket"), tag: "skerry".to_owned() };
         let service = service_vm::Options::new(self.volume()).unwrap();
-        let mut bridge =
-            Bridge::start(&bridge::Options { service, sockets: vec![socket.clone()] }).unwrap();
+        let bridge = Bridge::start(&bridge::Options { service, sockets: vec![socket.clone()] }).unwrap();
         let command = format!("sh /conformance/run.sh mnt {arguments}");
         let options = Options {
             mount: Mount { cache, ..Mount::default() },
@@ -92,8 +93,7 @@ impl Bench {
             ..Options::run(Some(Server::VhostUser(socket)), command)
         };
         let output = output(&options).unwrap();
-        bridge.rest().unwrap();
-        drop(bridge);
+        bridge.shut_down().unwrap();
         self.is_in_order();
         output
     }

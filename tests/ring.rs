@@ -154,7 +154,10 @@ fn the_images_time_is_the_hosts_and_does_not_go_back() {
         last = told;
         std::thread::sleep(Duration::from_millis(20));
     }
-    println!("{:+} s from the host's", last - SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64());
+    println!(
+        "{:+} s from the host's",
+        last - SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+    );
 }
 
 #[test]

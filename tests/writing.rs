@@ -78,9 +78,7 @@ fn change_everything(client: &mut Session) {
     let valid = SetattrMask::MODE | SetattrMask::UID | SetattrMask::GID;
     client.setattr(Tsetattr { mode: 0o640, uid: 7, gid: 8, ..change(first, valid) }).unwrap();
     let mtime = Time { sec: 1_000_000_000, nsec: 5 };
-    client
-        .setattr(Tsetattr { mtime, ..change(first, SetattrMask::MTIME | SetattrMask::MTIME_SET) })
-        .unwrap();
+    client.setattr(Tsetattr { mtime, ..change(first, SetattrMask::MTIME | SetattrMask::MTIME_SET) }).unwrap();
     client.set_xattr(first, b"user.colour", b"red", XattrFlags::CREATE).unwrap();
     client.set_xattr(first, b"user.colour", b"blue", XattrFlags::REPLACE).unwrap();
     let big = client.walk_path(root, b"big").unwrap();
@@ -225,7 +223,13 @@ impl Model {
         unreachable!("it ends with the server")
     }
 
-    fn one(&mut self, client: &mut Session, root: Fid, name: &str, content: &[u8]) -> Result<(), ClientError> {
+    fn one(
+        &mut self,
+        client: &mut Session,
+        root: Fid,
+        name: &str,
+        content: &[u8],
+    ) -> Result<(), ClientError> {
         self.doubtful = Some((name.to_owned(), None, Some(Vec::new())));
         let file = client.walk_path(root, b"")?;
         client.lcreate(file, name.as_bytes(), OpenFlags::RDWR | OpenFlags::CREATE, 0o600, 0)?;
@@ -299,15 +303,14 @@ fn nothing_that_was_answered_is_lost_when_the_service_vm_is_killed_at_work() {
 fn a_client_of_the_bridge_writes_and_the_bridge_leaves_a_clean_volume() {
     use skerry_host::front_end::{FrontEnd, Options};
     let volume = Volume::new();
-    let mut bridge = volume.bridge(1);
+    let bridge = volume.bridge(1);
     let mut front_end = FrontEnd::connect(&volume.socket(0), Options::default()).unwrap();
     let transport = RingTransport::new(front_end.start().unwrap(), Duration::from_secs(20));
     let mut client = Client::new(transport, u32::MAX).unwrap();
     change_everything(&mut client);
     has_everything(&mut client);
     drop((client, front_end));
-    bridge.rest().unwrap();
-    drop(bridge);
+    bridge.shut_down().unwrap();
     is_clean(&volume.path());
     exports_apply(&volume.path());
 }

@@ -90,7 +90,8 @@ fn find(what: &str, is_it: impl Fn(Identity) -> bool) -> Result<(Function, Ident
 fn open_volume(space: &mut AddressSpace, readonly: bool) -> Result<ServedVolume, Status> {
     let (function, identity) =
         find("virtio-pmem device", |identity| virtio_pci::device_type(identity) == Some(pmem::DEVICE_TYPE))?;
-    let failed = |error: &dyn fmt::Display| refuse(format_args!("the virtio-pmem device {function}: {error}"));
+    let failed =
+        |error: &dyn fmt::Display| refuse(format_args!("the virtio-pmem device {function}: {error}"));
     // Where nothing is to be written, a stray store is an exception, not a damaged volume.
     let rights = if readonly { Rights::ReadOnly } else { Rights::ReadWrite };
     let mut pmem = Pmem::open(function, identity, rights, space).map_err(|error| failed(&error))?;

@@ -77,14 +77,18 @@ impl Options {
         for export in &self.exports {
             list.add(export).map_err(|error| anyhow!("{error}"))?;
             if export.contains(|character: char| character.is_ascii_whitespace()) {
-                bail!("the export {export:?}: its path has a space, which the image's command line cannot hold");
+                bail!(
+                    "the export {export:?}: its path has a space, which the image's command line cannot hold"
+                );
             }
             line.push_str(" export=");
             line.push_str(export);
         }
         if line.len() > LONGEST_COMMAND_LINE {
             let length = line.len();
-            bail!("the exports make a command line of {length} bytes; the image takes {LONGEST_COMMAND_LINE}");
+            bail!(
+                "the exports make a command line of {length} bytes; the image takes {LONGEST_COMMAND_LINE}"
+            );
         }
         Ok(line)
     }
@@ -230,7 +234,10 @@ fn machine(options: &Options, accelerator: Accelerator, volume: u64) -> Vec<Stri
 fn volume_backend(volume: &Volume) -> String {
     let path = volume.path().display().to_string().replace(',', ",,");
     let readonly = if volume.is_readonly() { "on" } else { "off" };
-    format!("memory-backend-file,id=volume,mem-path={path},share=on,readonly={readonly},size={}", volume.size())
+    format!(
+        "memory-backend-file,id=volume,mem-path={path},share=on,readonly={readonly},size={}",
+        volume.size()
+    )
 }
 
 /// The root port of slot `port`, with room for the largest client.

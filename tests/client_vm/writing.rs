@@ -37,7 +37,8 @@ fn what_linux_wrote_is_what_the_kernels_ext4_reads() {
     fs::create_dir_all(files.join("truth")).unwrap();
     fs::write(files.join("truth/change.sh"), include_str!("change.sh")).unwrap();
     fs::write(files.join("truth/describe.sh"), include_str!("describe.sh")).unwrap();
-    let programs = "find xargs getfattr setfattr setfacl sha256sum stat sort truncate touch dd mknod mkfifo cp";
+    let programs =
+        "find xargs getfattr setfattr setfacl sha256sum stat sort truncate touch dd mknod mkfifo cp";
     let client = |server, disk, command: &str| Options {
         disk,
         files: Some(files.clone()),
@@ -45,17 +46,17 @@ fn what_linux_wrote_is_what_the_kernels_ext4_reads() {
         ..Options::run(server, command)
     };
 
-    let (mut bridge, mut sockets) = served(&volume, false, scratch.path(), 1);
+    let (bridge, mut sockets) = served(&volume, false, scratch.path(), 1);
     let change = "sh /truth/change.sh /mnt && sh /truth/describe.sh /mnt/work";
     let written = succeeded(output(&client(sockets.pop().map(Server::VhostUser), None, change)).unwrap());
-    bridge.rest().unwrap();
-    drop(bridge);
+    bridge.shut_down().unwrap();
     judged("e2fsck", &["-fn"], &volume);
 
     let disk = Disk { image: volume.clone(), writable: false };
     let read = "mkdir /disk && mount -t ext4 -o ro /dev/vda /disk && sh /truth/describe.sh /disk/work";
     let found = succeeded(output(&client(None, Some(disk), read)).unwrap());
-    let differing: Vec<_> = written.lines().zip(found.lines()).filter(|(ours, theirs)| ours != theirs).collect();
+    let differing: Vec<_> =
+        written.lines().zip(found.lines()).filter(|(ours, theirs)| ours != theirs).collect();
     assert!(differing.is_empty() && written.len() == found.len(), "{differing:#?}");
     assert!(written.lines().count() > 700, "{written}");
 }

@@ -153,7 +153,8 @@ impl Volume {
 pub fn judge(program: &str, arguments: &[&str], volume: &Path) -> String {
     let output = Command::new(format!("/usr/sbin/{program}")).args(arguments).arg(volume).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}; install e2fsprogs"));
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {arguments:?}: {}\n{said}", output.status);
     said
 }

@@ -49,7 +49,10 @@ impl fmt::Display for Mount {
             Cache::Mmap => "mmap",
             Cache::Loose => "loose",
         };
-        write!(f, "{access},trans=virtio,version=9p2000.L,msize={msize},access=client,posixacl,cache={cache}")?;
+        write!(
+            f,
+            "{access},trans=virtio,version=9p2000.L,msize={msize},access=client,posixacl,cache={cache}"
+        )?;
         aname.as_ref().map_or(Ok(()), |aname| write!(f, ",aname={aname}"))
     }
 }
@@ -63,7 +66,8 @@ mod tests {
         let all = "rw,trans=virtio,version=9p2000.L,msize=512000,access=client,posixacl,cache=none";
         assert_eq!(Mount::default().to_string(), all);
         let some = Mount { msize: 8192, readonly: true, cache: Cache::Mmap, aname: Some("/a".to_owned()) };
-        let expected = "ro,trans=virtio,version=9p2000.L,msize=8192,access=client,posixacl,cache=mmap,aname=/a";
+        let expected =
+            "ro,trans=virtio,version=9p2000.L,msize=8192,access=client,posixacl,cache=mmap,aname=/a";
         assert_eq!(some.to_string(), expected);
     }
 }
