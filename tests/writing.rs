@@ -132,6 +132,25 @@ fn what_is_changed_is_there_after_the_service_vm_was_killed_without_notice() {
 }
 
 #[test]
+fn a_volume_that_nobody_changed_is_recoverable_after_a_kill_and_clean_after_an_orderly_end() {
+    let volume = Volume::new();
+    for _ in 0..2 {
+        let (mut vm, mut client) = volume.serve();
+        client.attach(b"").unwrap();
+        vm.kill();
+        drop(vm);
+        is_recoverable(&volume.path());
+    }
+    let (mut vm, mut client) = volume.serve();
+    rest(&mut client);
+    let (root, _) = client.attach(b"").unwrap();
+    assert_eq!(client.read_file(root, b"hello").unwrap(), b"Hello, skerry!\n");
+    vm.kill();
+    drop(vm);
+    is_clean(&volume.path());
+}
+
+#[test]
 fn a_new_file_has_the_hosts_time() {
     let volume = Volume::new();
     let (_vm, mut client) = volume.serve();

@@ -94,7 +94,7 @@ impl Service {
         served |= report("the control ring", None, drained);
         // The reply is on its way, but the next one comes after this.
         if state.take_rest_wanted() {
-            state.set_rest(volume.synchronize());
+            state.set_rest(volume.rest());
             state.writable = is_writable(volume);
         }
 

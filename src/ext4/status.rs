@@ -4,7 +4,7 @@
 
 use super::Volume;
 use super::features::Incompat;
-use super::group::Totals;
+use super::group::{Totals, base_blocks};
 use super::superblock::{MAGIC, Superblock};
 use crate::fs::FileSystemStatus;
 use crate::mem::region::Region;
@@ -49,30 +49,7 @@ pub(super) fn overhead(superblock: &Superblock, journal: u32) -> u64 {
 
 /// The blocks of `group` that hold a superblock, descriptors, bitmaps and the inode table.
 fn group_overhead(superblock: &Superblock, group: u32) -> u64 {
-    let copy = if superblock.group_has_superblock(group) {
-        1 + u64::from(superblock.s_reserved_gdt_blocks)
-    } else {
-        0
-    };
-    copy + descriptor_blocks(superblock, group) + BITMAPS + u64::from(superblock.inode_table_blocks())
-}
-
-/// The blocks of `group` that hold group descriptors.
-fn descriptor_blocks(superblock: &Superblock, group: u32) -> u64 {
-    let per_block = superblock.descriptors_per_block();
-    let meta_bg = superblock.incompat.contains(Incompat::META_BG);
-    if meta_bg && group / per_block >= superblock.s_first_meta_bg {
-        // One block, in the first, the second and the last group of those it describes.
-        let position = group % per_block;
-        return u64::from(position <= 1 || position == per_block - 1);
-    }
-    if !superblock.group_has_superblock(group) {
-        0
-    } else if meta_bg {
-        u64::from(superblock.s_first_meta_bg)
-    } else {
-        u64::from(superblock.group_count.div_ceil(per_block))
-    }
+    u64::from(base_blocks(superblock, group)) + BITMAPS + u64::from(superblock.inode_table_blocks())
 }
 
 /// The two halves of a UUID as little-endian numbers.

@@ -10,11 +10,11 @@ use super::field::{bytes, le8, le16, le32, split64};
 use crate::mem::region::Region;
 
 /// Where the superblock lies in the volume, whatever its block size.
-const OFFSET: u64 = 1024;
+pub(super) const OFFSET: u64 = 1024;
 /// How long it is.
-const LENGTH: usize = 1024;
+pub(super) const LENGTH: usize = 1024;
 /// Where `s_checksum` lies in it: the checksum covers what comes before.
-const CHECKSUM_OFFSET: usize = 0x3fc;
+pub(super) const CHECKSUM_OFFSET: usize = 0x3fc;
 /// `s_magic`, and the `f_type` of `statfs`.
 pub(super) const MAGIC: u16 = 0xef53;
 /// `s_state`: unmounted cleanly.
@@ -64,6 +64,10 @@ pub(super) struct Superblock {
     pub s_journal_inum: u32,
     /// The seed of the directories' hash.
     pub s_hash_seed: [u32; 4],
+    /// The user who may take reserved blocks like root.
+    pub s_def_resuid: u32,
+    /// With `flex_bg`: how many neighbouring groups have their bitmaps and tables together, a power of two. Else 1.
+    pub groups_per_flex: u32,
     /// Bit 0: directory hashes take characters as signed; bit 1: as unsigned.
     pub s_flags: u32,
     checksum_seed: u32,
@@ -88,7 +92,7 @@ impl Superblock {
     }
 
     /// Parses `raw`, [`LENGTH`] bytes.
-    fn parse(raw: &[u8]) -> Result<Self, MountError> {
+    pub(super) fn parse(raw: &[u8]) -> Result<Self, MountError> {
         let compat = Compat::from_bits_retain(le32(raw, 0x5c));
         let incompat = Incompat::from_bits_retain(le32(raw, 0x60));
         let ro_compat = RoCompat::from_bits_retain(le32(raw, 0x64));
@@ -205,6 +209,12 @@ impl Superblock {
             s_uuid,
             s_journal_inum: le32(raw, 0xe0),
             s_hash_seed: [le32(raw, 0xec), le32(raw, 0xf0), le32(raw, 0xf4), le32(raw, 0xf8)],
+            s_def_resuid: u32::from(le16(raw, 0x50)),
+            groups_per_flex: if incompat.contains(Incompat::FLEX_BG) {
+                1u32.checked_shl(u32::from(le8(raw, 0x174))).unwrap_or(1)
+            } else {
+                1
+            },
             s_flags: le32(raw, 0x160),
             checksum_seed,
             compat,
@@ -322,9 +332,6 @@ fn check_features(incompat: Incompat, ro_compat: RoCompat) -> Result<(), MountEr
     }
     if ro_compat.contains(RoCompat::BIGALLOC) {
         return Err(MountError::Unsupported(RoCompat::BIGALLOC));
-    }
-    if incompat.contains(Incompat::RECOVER) {
-        return Err(MountError::NeedsRecovery);
     }
     let unknown = ro_compat.difference(RoCompat::KNOWN);
     if !unknown.is_empty() {
