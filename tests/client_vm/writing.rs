@@ -17,7 +17,7 @@ use skerry_host::service_vm::{self, ServiceVm};
 use super::{scratch, served, succeeded};
 
 /// An empty volume of 128 MiB.
-fn empty_volume(path: &Path) {
+pub fn empty_volume(path: &Path) {
     let mut make = Command::new("/usr/sbin/mkfs.ext4");
     assert!(make.args(["-q", "-F", "-b", "4096"]).arg(path).arg("128M").status().unwrap().success());
 }
