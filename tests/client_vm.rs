@@ -246,6 +246,50 @@ fn the_command_serves_an_imported_directory_and_says_nothing_of_its_own_on_stand
     assert!(said.contains("has the volume at /mnt"), "{said}");
 }
 
+/// The volume is without a fault and has no journal to be replayed.
+fn is_clean(volume: &Path) -> bool {
+    let said = |program: &str, option: &str| Command::new(program).arg(option).arg(volume).output().unwrap();
+    let header = String::from_utf8_lossy(&said("/usr/sbin/dumpe2fs", "-h").stdout).into_owned();
+    said("/usr/sbin/e2fsck", "-fn").status.success() && !header.contains("needs_recovery")
+}
+
+#[test]
+fn the_command_mounts_a_volume_to_be_written_unless_told_not_to_and_leaves_it_clean() {
+    let scratch = scratch();
+    let volume = scratch.path().join("volume.ext4");
+    writing::empty_volume(&volume);
+    let path = volume.to_str().unwrap();
+    for (arguments, access) in [(&["--volume", path][..], "rw,"), (&["--volume", path, "--readonly"], "ro,")]
+    {
+        let before = host_sum(&volume);
+        let output = skerry(&[arguments, &["--run", "grep ' /mnt ' /proc/mounts"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        let mount = String::from_utf8_lossy(&output.stdout);
+        assert!(mount.contains(&format!(" /mnt 9p {access}")), "{mount}");
+        assert!(is_clean(&volume), "{said}");
+        assert!(access == "rw," || host_sum(&volume) == before, "it was changed");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_command_in_order() {
+    let scratch = scratch();
+    let volume = scratch.path().join("volume.ext4");
+    writing::empty_volume(&volume);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skerry"));
+    let command = command.args(["vm", "--no-client", "--volume"]).arg(&volume);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said: Vec<String> =
+        lines.map(Result::unwrap).take_while(|line| !line.contains("Ctrl-C ends the service VM")).collect();
+    assert!(!is_clean(&volume), "it is being served: {said:#?}");
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15), "{said:#?}");
+    assert!(is_clean(&volume), "{said:#?}");
+}
+
 #[test]
 fn what_cannot_be_served_is_refused_with_one_message_that_names_it() {
     let scratch = scratch();

@@ -85,7 +85,7 @@ impl Bench {
     fn on_share(&self, cache: Cache, arguments: &str) -> Output {
         let socket = Socket { path: self.directory.path().join("socket"), tag: "skerry".to_owned() };
         let service = service_vm::Options::new(self.volume()).unwrap();
-        let mut bridge = Bridge::start(&bridge::Options { service, sockets: vec![socket.clone()] }).unwrap();
+        let bridge = Bridge::start(&bridge::Options { service, sockets: vec![socket.clone()] }).unwrap();
         let command = format!("sh /conformance/run.sh mnt {arguments}");
         let options = Options {
             mount: Mount { cache, ..Mount::default() },
@@ -93,8 +93,7 @@ impl Bench {
             ..Options::run(Some(Server::VhostUser(socket)), command)
         };
         let output = output(&options).unwrap();
-        bridge.rest().unwrap();
-        drop(bridge);
+        bridge.shut_down().unwrap();
         self.is_in_order();
         output
     }

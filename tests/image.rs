@@ -179,6 +179,21 @@ fn the_main_stack_is_twice_as_large_as_what_is_used() {
 }
 
 #[test]
+fn what_the_service_takes_of_the_heap_is_what_the_image_asks_for() {
+    let volume = VolumeFile::new(&[]);
+    let (mut vm, connections) = ServiceVm::start(&volume.options("info")).unwrap();
+    let mut client = vm.connect(connections.requests).unwrap();
+    let (ctl, _) = client.attach(b"ctl").unwrap();
+    let stats = String::from_utf8(client.read_file(ctl, b"stats").unwrap()).unwrap();
+    let used = stats.lines().find_map(|line| line.strip_prefix("heap_used ")).unwrap();
+    let used: u64 = used.parse().unwrap();
+    let least = elf::symbol("__memory_required_end") - elf::symbol("__heap_start");
+    println!("{used} bytes of the heap are used, {least} are asked for");
+    // Each of eight clients' control operations takes little more.
+    assert!(used + (1 << 20) <= least);
+}
+
+#[test]
 fn a_console_that_nobody_reads_does_not_stop_the_image() {
     let (_reader, writer) = std::io::pipe().unwrap();
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
@@ -209,7 +224,7 @@ fn a_client_that_reads_damage_again_and_again_does_not_flood_the_log() {
 #[test]
 fn too_little_memory_is_refused_with_what_is_needed() {
     // The memory map says 256 KiB less than QEMU was told to give.
-    for memory in ["4M", "8M", "14M"] {
+    for memory in ["4M", "8M", "14M", "20M"] {
         refused(Machine::new("").memory(memory), START_FAILED, "start it with 32 MiB or more");
     }
 }

@@ -16,8 +16,9 @@ Runs the steps named, or all of them in this order:
   deny       cargo deny: licenses, bans, sources (installs cargo-deny below target/tools once)
   unit       unit tests of the core and the host library
   ext4       the ext4 reader against mkfs.ext4, debugfs and e2fsck
-  ring       the image in QEMU, driven over the preallocated ring and through the bridge
-  client     Linux client VMs: every attribute, name and byte against the kernel's own ext4
+  ring       the image in QEMU, driven over the preallocated ring and through the bridge; what is written survives a kill
+  client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
+  conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
 USAGE
 }
 
@@ -58,7 +59,7 @@ ext4() {
 ring() {
     step "ring: the image in QEMU, the preallocated ring, the bridge"
     build_image
-    host_test --test image --test ring --test front_end -- --test-threads=1
+    host_test --test image --test ring --test writing --test front_end -- --test-threads=1
 }
 
 client() {
@@ -67,13 +68,20 @@ client() {
     host_test --test client_vm -- --nocapture --test-threads=1
 }
 
+conformance() {
+    step "conformance: pjdfstest, fsx"
+    host/provision-tests.sh
+    build_image
+    host_test --test conformance -- --nocapture --test-threads=1
+}
+
 build_image() { cargo build --locked --quiet --release -p skerry-boot; }
 
 host_test() { cargo test --locked --quiet -p skerry-host "$@"; }
 
 for name in "$@"; do
     case $name in
-        style | deny | unit | ext4 | ring | client) ;;
+        style | deny | unit | ext4 | ring | client | conformance) ;;
         -h | --help) usage; exit 0 ;;
         *) echo "tests/run.sh: no step '$name'" >&2; usage >&2; exit 2 ;;
     esac
@@ -81,6 +89,6 @@ done
 
 step "provision"
 host/provision.sh
-[ $# -gt 0 ] || set -- style deny unit ext4 ring client
+[ $# -gt 0 ] || set -- style deny unit ext4 ring client conformance
 for name in "$@"; do "$name"; done
 step "all passed: $*"

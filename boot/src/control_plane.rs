@@ -29,16 +29,18 @@ impl VolumeState {
         Self { writable, locks: 0, rest_wanted: false, last_rest: None }
     }
 
-    /// If it is to be brought to rest: does it with `rest`, and notes what came of it.
-    pub fn rest_if_wanted(&mut self, rest: impl FnOnce() -> Result<(), Errno>) {
-        if core::mem::take(&mut self.rest_wanted) {
-            let result = rest();
-            match result {
-                Ok(()) => log::info!("the volume is at rest"),
-                Err(errno) => log::error!("the volume cannot be brought to rest: {errno:?}"),
-            }
-            self.last_rest = Some(result);
+    /// Whether it is to be brought to rest; asks once.
+    pub fn take_rest_wanted(&mut self) -> bool {
+        core::mem::take(&mut self.rest_wanted)
+    }
+
+    /// Notes what came of bringing it to rest.
+    pub fn set_rest(&mut self, result: Result<(), Errno>) {
+        match result {
+            Ok(()) => log::info!("the volume is at rest"),
+            Err(errno) => log::error!("the volume cannot be brought to rest: {errno:?}"),
         }
+        self.last_rest = Some(result);
     }
 }
 

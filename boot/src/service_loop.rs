@@ -53,8 +53,7 @@ pub struct Service {
 impl Service {
     /// Joins the parts.
     pub fn new(volume: ServedVolume, list: ExportList, control: Control, clients: Clients) -> Self {
-        let writable = volume.check_writable(volume.root()) != Err(Errno::EROFS);
-        let state = VolumeState::new(writable);
+        let state = VolumeState::new(is_writable(&volume));
         let locks = LockTable::default();
         Self { volume, state, list, locks, control, clients, scratch: Box::default() }
     }
@@ -94,7 +93,10 @@ impl Service {
         let drained = control.connection.drain(&mut exports, scratch, &mut control.doorbell, BUDGET);
         served |= report("the control ring", None, drained);
         // The reply is on its way, but the next one comes after this.
-        state.rest_if_wanted(|| volume.synchronize());
+        if state.take_rest_wanted() {
+            state.set_rest(volume.rest());
+            state.writable = is_writable(volume);
+        }
 
         let mut exports = Exports::new(volume, list, locks);
         heap::without_allocations(|| {
@@ -115,6 +117,10 @@ impl Service {
         }
         came
     }
+}
+
+fn is_writable(volume: &ServedVolume) -> bool {
+    volume.check_writable(volume.root()) != Err(Errno::EROFS)
 }
 
 /// Whether requests were served; a fault is told once, because a ring that faulted is not looked at again.

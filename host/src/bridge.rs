@@ -55,8 +55,8 @@ pub struct Options {
     pub sockets: Vec<Socket>,
 }
 
-/// A running bridge with its service VM. Dropping it kills the service VM and removes the sockets; [`Bridge::rest`] comes before
-/// an orderly end.
+/// A running bridge with its service VM. Dropping it kills the service VM and removes the sockets;
+/// [`Bridge::shut_down`] is the orderly end.
 #[derive(Debug)]
 pub struct Bridge {
     slots: Vec<Slot>,
@@ -92,16 +92,26 @@ impl Bridge {
         self.vm.is_readonly()
     }
 
-    /// Brings the volume to rest: what clients have written is flushed and in its place, and no journal has to be replayed when it
-    /// is used next. To be called when clients are done: what they change afterwards ends it. (Without it nothing is lost.)
+    /// The orderly end: lets go of all clients and brings the volume to rest, so that no journal has to be replayed when it is
+    /// used next. (Without it nothing that was answered is lost.)
     ///
     /// # Errors
     /// If the service VM has ended, or does not manage to within a minute or so.
-    pub fn rest(&mut self) -> Result<()> {
+    pub fn shut_down(self) -> Result<()> {
+        for slot in &self.slots {
+            slot.end();
+        }
         if self.is_readonly() {
             return Ok(());
         }
-        self.plane.lock().unwrap_or_else(PoisonError::into_inner).rest()
+        let mut plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner);
+        // What clients have removed and hold open is removed then. A ring that cannot be let go of does not matter any more.
+        for (number, _) in (0..).zip(&self.slots) {
+            if let Err(error) = plane.let_go(number) {
+                log::debug!("client {number}: {error:#}");
+            }
+        }
+        plane.rest()
     }
 
     /// How the service VM ended, if it has ended within `limit`. It should not end while the bridge lives: to the user that is an

@@ -67,17 +67,17 @@ pub fn run(vm: &Vm) -> Result<u8> {
         let client = client(vm, mount, socket);
         attend(&client, vm.run.is_none(), &mut bridge, &interrupts)
     };
-    rest(&mut bridge);
+    shut_down(bridge);
     status
 }
 
 /// Leaves a volume behind that is clean, if the service VM still runs.
-fn rest(bridge: &mut Bridge) {
+fn shut_down(mut bridge: Bridge) {
     // A service VM that has ended was told of, and can do nothing more.
     if !matches!(bridge.wait_for(Duration::ZERO), Ok(None)) {
         return;
     }
-    if let Err(error) = bridge.rest() {
+    if let Err(error) = bridge.shut_down() {
         say!("the volume was not brought to rest ({error:#}); its journal is replayed when it is used next");
     }
 }

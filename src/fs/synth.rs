@@ -51,7 +51,7 @@ pub trait ControlPlane {
     fn write_volume(&self, out: &mut dyn fmt::Write) -> fmt::Result;
 
     /// Has the volume brought to rest before the next request of this session is answered: all that was changed is flushed and
-    /// in its place, and the volume says that it is clean. What is changed afterwards ends that.
+    /// in its place, and the volume says that it is clean. It is only read from then on.
     fn rest(&mut self);
 
     /// Carries out `command` on `slot`, wholly or not at all.

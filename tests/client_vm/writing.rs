@@ -17,7 +17,7 @@ use skerry_host::service_vm::{self, ServiceVm};
 use super::{scratch, served, succeeded};
 
 /// An empty volume of 128 MiB.
-fn empty_volume(path: &Path) {
+pub fn empty_volume(path: &Path) {
     let mut make = Command::new("/usr/sbin/mkfs.ext4");
     assert!(make.args(["-q", "-F", "-b", "4096"]).arg(path).arg("128M").status().unwrap().success());
 }
@@ -46,11 +46,10 @@ fn what_linux_wrote_is_what_the_kernels_ext4_reads() {
         ..Options::run(server, command)
     };
 
-    let (mut bridge, mut sockets) = served(&volume, false, scratch.path(), 1);
+    let (bridge, mut sockets) = served(&volume, false, scratch.path(), 1);
     let change = "sh /truth/change.sh /mnt && sh /truth/describe.sh /mnt/work";
     let written = succeeded(output(&client(sockets.pop().map(Server::VhostUser), None, change)).unwrap());
-    bridge.rest().unwrap();
-    drop(bridge);
+    bridge.shut_down().unwrap();
     judged("e2fsck", &["-fn"], &volume);
 
     let disk = Disk { image: volume.clone(), writable: false };

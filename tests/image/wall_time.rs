@@ -25,7 +25,7 @@ fn registers(time: [u16; 6]) -> Registers {
 
 /// The same time, each number as two decimal digits.
 fn in_decimal(binary: Registers) -> Registers {
-    let digits = |number: u8| number / 10 << 4 | number % 10;
+    let digits = |number: u8| ((number / 10) << 4) | (number % 10);
     let Registers { seconds, minutes, hours, day, month, year, century, .. } = binary;
     Registers {
         seconds: digits(seconds),

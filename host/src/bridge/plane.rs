@@ -153,6 +153,14 @@ impl ControlPlane {
         next.and_then(|next| next.parse().ok()).context("the image does not tell where the ring stopped")
     }
 
+    /// Has the image let go of a slot's ring, if it has one, and leaves the device plugged: for the end of the service VM.
+    ///
+    /// # Errors
+    /// If the image refuses.
+    pub fn let_go(&mut self, slot: u8) -> Result<()> {
+        self.tell(slot, "detach")
+    }
+
     /// Has the image bring the volume to rest: what was written is flushed and in its place, the journal is empty.
     ///
     /// # Errors

@@ -314,8 +314,16 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// EIO: the region cannot be flushed; what was changed is in the journal.
     pub fn unmount(mut self) -> Result<R, Errno> {
-        self.end_log().map_err(|error| error.answer(0))?;
+        self.rest()?;
         Ok(self.region)
+    }
+
+    /// Puts all that was changed into its place: the volume is clean then, and only read from then on.
+    ///
+    /// # Errors
+    /// As [`unmount`](Self::unmount).
+    pub fn rest(&mut self) -> Result<(), Errno> {
+        self.end_log().map_err(|error| error.answer(0))
     }
 
     fn end_log(&mut self) -> Result<(), Error> {
