@@ -254,9 +254,8 @@ impl<'v, R: Region> Directory<'v, R> {
 
     /// The records of `area`, which starts at `start` in the directory.
     fn records(&self, area: &'v [u8], start: u64) -> impl Iterator<Item = Result<Record<'v>, Error>> {
-        Records::new(area, self.rules()).map(move |record| {
-            record.map_err(|(offset, fault)| self.record_damage(start, offset, fault))
-        })
+        Records::new(area, self.rules())
+            .map(move |record| record.map_err(|(offset, fault)| self.record_damage(start, offset, fault)))
     }
 
     /// The damage of the record at `offset` of an area that starts at `start` in the directory.
@@ -326,11 +325,7 @@ impl<'v, R: Region> Directory<'v, R> {
         // Linux does not mount a volume whose default is no function; nobody relies on what it means then.
         let function =
             HashFunction::from_version(superblock.s_def_hash_version).unwrap_or(HashFunction::HalfMd4);
-        NameHash {
-            function,
-            signed: superblock.s_flags & UNSIGNED_HASH == 0,
-            seed: superblock.s_hash_seed,
-        }
+        NameHash { function, signed: superblock.s_flags & UNSIGNED_HASH == 0, seed: superblock.s_hash_seed }
     }
 
     fn index(&self, blocks: u32) -> Index {

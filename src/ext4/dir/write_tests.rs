@@ -23,7 +23,9 @@ struct Subject {
 
 impl Subject {
     fn new(size: &str, options: &[&str]) -> Self {
-        let image = Image::new(size, options, |root| {
+        // Else each run has other hashes.
+        let seed = ["-E", "hash_seed=5eed5eed-5eed-5eed-5eed-5eed5eed5eed"];
+        let image = Image::new(size, &[options, &seed].concat(), |root| {
             std::fs::create_dir(root.join("d")).unwrap();
             for number in 0..4 {
                 std::fs::write(root.join(format!("file{number}")), "").unwrap();
@@ -52,9 +54,8 @@ impl Subject {
 
     fn replace(&mut self, name: &[u8], inode: u32) {
         let directory = self.directory;
-        let replaced = self
-            .volume
-            .atomically(|volume| volume.replace_name(directory, name, inode, FileKind::Regular));
+        let replaced =
+            self.volume.atomically(|volume| volume.replace_name(directory, name, inode, FileKind::Regular));
         assert_eq!(replaced.ok(), self.model.insert(name.to_vec(), inode));
         self.volume.commit_transaction().unwrap();
     }
@@ -86,8 +87,10 @@ impl Subject {
         }
         let entries = self.read(0, usize::MAX);
         assert_eq!((&entries[0].0[..], &entries[1].0[..]), (&b"."[..], &b".."[..]));
-        let found: BTreeMap<_, _> =
-            entries[2..].iter().map(|(name, inode, _)| (name.clone(), u32::try_from(*inode).unwrap())).collect();
+        let found: BTreeMap<_, _> = entries[2..]
+            .iter()
+            .map(|(name, inode, _)| (name.clone(), u32::try_from(*inode).unwrap()))
+            .collect();
         assert_eq!(found.len() + 2, entries.len(), "no name comes twice");
         assert!(found == self.model);
         assert!(entries.windows(2).all(|pair| pair[0].2 < pair[1].2 && pair[1].2 < 1 << 63));
@@ -117,7 +120,8 @@ fn name(numbers: &mut Numbers, longest: usize) -> Vec<u8> {
     loop {
         let longest = if numbers.below(3) == 0 { longest } else { longest.min(30) };
         let length = 1 + numbers.below(longest);
-        let name: Vec<u8> = (0..length).map(|_| numbers.byte()).filter(|byte| !matches!(byte, 0 | b'/')).collect();
+        let name: Vec<u8> =
+            (0..length).map(|_| numbers.byte()).filter(|byte| !matches!(byte, 0 | b'/')).collect();
         if !matches!(&name[..], b"" | b"." | b"..") {
             return name;
         }
@@ -259,7 +263,7 @@ fn an_index_grows_to_two_levels_and_is_full_then() {
     };
     assert_eq!(error, Errno::ENOSPC.into());
     assert!(subject.volume.status().unwrap().blocks_free > 1000, "the volume is not full");
-    assert!(inserted > 20_000, "{inserted}");
+    assert!(inserted > 15_000, "{inserted}");
     // There may be room in other leaves, and there is where a name was.
     let gone = subject.some_name(&mut numbers).unwrap();
     subject.remove(&gone);
@@ -406,9 +410,8 @@ fn directories_that_others_made_are_changed() {
 fn colliding(count: usize, length: usize) -> Vec<Vec<u8>> {
     const FACTOR: u32 = 7_152_373;
     // What FACTOR is multiplied with to be 1, by Newton's method.
-    let inverse = (0..5).fold(FACTOR, |inverse, _| {
-        inverse.wrapping_mul(2u32.wrapping_sub(FACTOR.wrapping_mul(inverse)))
-    });
+    let inverse = (0..5)
+        .fold(FACTOR, |inverse, _| inverse.wrapping_mul(2u32.wrapping_sub(FACTOR.wrapping_mul(inverse))));
     let names = NameHash { function: HashFunction::Legacy, signed: false, seed: [0; 4] };
     let step = |(last, before): (u32, u32), byte: u8| {
         let mixed = before.wrapping_add(last ^ u32::from(byte).wrapping_mul(FACTOR));
@@ -546,4 +549,69 @@ fn no_byte_of_a_directory_can_make_a_change_panic() {
         }
         subject.check();
     }
+}
+
+#[test]
+fn a_name_that_has_room_changes_the_block_of_its_leaf_alone() {
+    let mut subject = Subject::new("2M", &["-b", "1024"]);
+    let mut numbers = Numbers(0x1eaf);
+    churn(&mut subject, &mut numbers, 1200, 600);
+    let (mut alone, mut grown) = (0, 0);
+    for _ in 0..200 {
+        let name = name(&mut numbers, 60);
+        if subject.model.contains_key(&name) {
+            continue;
+        }
+        let (before, free) = (subject.volume.region.clone(), subject.volume.status().unwrap().blocks_free);
+        subject.insert(&name).unwrap();
+        let changed =
+            before.chunks(1024).zip(subject.volume.region.chunks(1024)).filter(|(a, b)| a != b).count();
+        if subject.volume.status().unwrap().blocks_free == free {
+            assert_eq!(changed, 1);
+            alone += 1;
+        } else {
+            // Leaf, new leaf, node above; inode; bitmap, descriptor.
+            assert!(changed <= 8, "{changed}");
+            grown += 1;
+        }
+    }
+    assert!(alone > 100 && grown > 0, "{alone} {grown}");
+    subject.check();
+}
+
+#[test]
+fn a_damaged_index_is_not_changed() {
+    let mut subject = Subject::new("2M", &["-b", "1024", "-O", "^metadata_csum,^uninit_bg"]);
+    churn(&mut subject, &mut Numbers(0xbad), 300, 300);
+    let (directory, file) = (subject.directory, subject.files[0]);
+    let (first, leaf) = {
+        let directory = subject.volume.directory_of(directory).unwrap();
+        assert!(directory.is_indexed());
+        [0, 1].map(|block| usize::try_from(directory.physical(block).unwrap()).unwrap() * 1024).into()
+    };
+    // limit, count, reserved_zero, hash_version; `..`; each record's length in one leaf.
+    for (place, byte) in
+        [(first + 32, 1), (first + 34, 0), (first + 24, 1), (first + 28, 9), (first + 16, 12), (leaf + 4, 3)]
+    {
+        let before = core::mem::replace(&mut subject.volume.region[place], byte);
+        if place == first + 34 {
+            subject.volume.region[place + 1] = 0;
+        }
+        let mut damaged = 0;
+        for number in 0..40 {
+            let result = subject.volume.atomically(|volume| {
+                let name = format!("new-{number}");
+                volume.insert_name(directory, name.as_bytes(), file, FileKind::Regular, Caller::ROOT)?;
+                Err::<(), Error>(Errno::EIO.into())
+            });
+            match result {
+                Err(Error::Corrupt(Damage::Directory { inode, .. })) if inode == directory => damaged += 1,
+                Err(Error::Reply(Errno::EIO)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(damaged == 40 || (place > leaf && damaged > 0), "{damaged} at {}", place - first);
+        subject.volume.region[place] = before;
+    }
+    subject.check();
 }
