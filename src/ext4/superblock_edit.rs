@@ -86,3 +86,41 @@ impl<R: Region> Volume<R> {
         (OFFSET / size, if OFFSET.is_multiple_of(size) { 0 } else { LENGTH })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ext4::inode;
+    use crate::ext4::testing::{Image, NOON};
+    use crate::fs::Caller;
+    use std::format;
+
+    #[test]
+    fn a_commit_stores_what_is_free_wherever_the_superblock_lies() {
+        for options in [
+            &["-b", "1024"][..],
+            &["-b", "2048"],
+            &["-b", "4096"],
+            &["-b", "4096", "-O", "^64bit"],
+            &["-b", "1024", "-O", "^metadata_csum"],
+        ] {
+            let image = Image::new("16M", options, |_| {});
+            let mut volume = image.mount_writable();
+            let before = volume.totals;
+            let taken = volume.atomically(|volume| {
+                volume.allocate_inode(inode::ROOT, false)?;
+                volume.allocate_blocks(0, 1, Caller::ROOT)
+            });
+            assert_eq!(taken.unwrap().count, 1);
+            let bytes = volume.unmount().unwrap();
+            std::fs::write(image.file(), &bytes).unwrap();
+            assert_eq!(image.header("Free blocks"), format!("{}", before.free_blocks - 1));
+            assert_eq!(image.header("Free inodes"), format!("{}", before.free_inodes - 1));
+            assert_eq!(u32::try_from(NOON.seconds), Ok(le32(&bytes, 1024 + WTIME_LO)));
+            assert_eq!(
+                Volume::mount_writable(bytes, || NOON).unwrap().totals.free_blocks,
+                before.free_blocks - 1
+            );
+        }
+    }
+}

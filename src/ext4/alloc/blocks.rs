@@ -118,9 +118,9 @@ impl<R: Region> Volume<R> {
         let groups = self.superblock.group_count;
         let (home, goal) = self.block_place(goal);
         let hint = self.recent.blocks;
-        let order = iter::once(home)
-            .chain((1..=NEXT_GROUPS).map(|step| cyclic(home, step, groups)))
-            .chain((0..groups).map(|step| cyclic(hint, step, groups)));
+        let next = (1..=NEXT_GROUPS).map(|step| cyclic(home, step, groups));
+        let all = (0..groups).map(|step| cyclic(hint, step, groups));
+        let order = iter::once(home).chain(next.chain(all).filter(|number| *number != home));
         let mut best: Option<Run> = None;
         let mut searched = 0;
         for (index, number) in order.enumerate() {
