@@ -170,6 +170,11 @@ impl<R: Region> Volume<R> {
         let mut allocations = 0;
         while block < end_block && allocations < MAX_ALLOCATIONS && !plan.runs.is_full() {
             let placed = self.place_run(number, caller, block, end_block.saturating_sub(block))?;
+            // Asked for here, where an error takes everything back.
+            self.place_mut(
+                placed.physical.saturating_mul(block_size),
+                placed.blocks.saturating_mul(block_size),
+            )?;
             allocations += u32::from(placed.fresh);
             if placed.blocks == 0 || !plan.add(&placed) {
                 break;

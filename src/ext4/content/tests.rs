@@ -83,6 +83,41 @@ fn index(size: u64) -> usize {
     usize::try_from(size).unwrap()
 }
 
+/// Every block of the volume as it is in its place after a flush; zeros for those of the journal.
+fn blocks_in_place(volume: &mut TestVolume) -> Vec<Vec<u8>> {
+    volume.flush_volume().unwrap();
+    let size = volume.superblock().block_size as usize;
+    let mut blocks: Vec<Vec<u8>> = volume.region.chunks(size).map(<[u8]>::to_vec).collect();
+    let journal = volume.any_inode(volume.superblock().s_journal_inum).unwrap();
+    for number in blocks_of(volume, &journal) {
+        blocks[index(number)].fill(0);
+    }
+    blocks
+}
+
+/// The blocks that hold the content of `inode`.
+fn blocks_of(volume: &TestVolume, inode: &Inode<'_>) -> Vec<u64> {
+    let mut blocks = Vec::new();
+    let end = inode.size.div_ceil(u64::from(volume.superblock().block_size));
+    volume
+        .map(inode, 0..end, &mut |run| {
+            if let Some(first) = run.physical {
+                blocks.extend(first..first + (run.blocks.end - run.blocks.start));
+            }
+            Ok(())
+        })
+        .unwrap();
+    blocks
+}
+
+/// How many blocks differ that hold nothing of inode `number`'s content.
+fn changed_metadata(volume: &mut TestVolume, before: &[Vec<u8>], number: u32) -> Vec<u64> {
+    let after = blocks_in_place(volume);
+    let data = blocks_of(volume, &volume.inode(number).unwrap());
+    let changed = (0..).zip(before.iter().zip(&after)).filter(|(_, (old, new))| old != new);
+    changed.map(|(number, _)| number).filter(|number| !data.contains(number)).collect()
+}
+
 /// All of the file.
 fn content(volume: &TestVolume, number: u32) -> Vec<u8> {
     read(volume, number, 0, u32::MAX).unwrap()
@@ -227,32 +262,30 @@ fn an_unwritten_extent_is_split_in_three_and_whole_again_once_all_is_written() {
 #[test]
 fn a_full_volume_gives_short_writes_and_then_an_error_that_changes_nothing() {
     for options in KINDS {
-        let (image, numbers) = volume("4M", &[options, &["-m", "0"]].concat(), 3);
+        let (image, numbers) = volume("8M", &[options, &["-m", "0"]].concat(), 3);
         let mut volume = image.mount_writable();
         let chunk = pattern(100_000);
-        let mut sizes = [0u64; 2];
+        let mut written = [Vec::new(), Vec::new()];
         'full: loop {
-            for file in 0..2 {
-                match write(&mut volume, numbers[file], sizes[file], &chunk) {
+            for (number, bytes) in numbers.iter().zip(&mut written) {
+                match write(&mut volume, *number, bytes.len() as u64, &chunk) {
                     Ok(went) => {
                         assert!(went > 0);
-                        sizes[file] += u64::from(went);
+                        bytes.extend_from_slice(&chunk[..went as usize]);
                     }
                     Err(Error::Reply(Errno::ENOSPC)) => break 'full,
                     Err(error) => panic!("{error:?}"),
                 }
             }
         }
-        assert!(sizes[0] + sizes[1] > 1_500_000, "{sizes:?}");
-        let full = volume.region.clone();
+        assert!(written.concat().len() > 3_000_000);
+        let full = blocks_in_place(&mut volume);
         let totals = volume.totals;
         assert_eq!(write(&mut volume, numbers[2], 500_000, &chunk), Err(Errno::ENOSPC.into()));
-        volume.commit_transaction().unwrap();
         assert_eq!(volume.totals, totals);
-        assert!(volume.region == full, "not a byte was changed");
-        for (file, size) in sizes.iter().enumerate() {
-            let expected: Vec<u8> = content(&volume, numbers[file]);
-            assert_eq!(expected.len() as u64, *size);
+        assert!(blocks_in_place(&mut volume) == full, "not a byte was changed");
+        for (number, bytes) in numbers.iter().zip(&written) {
+            assert!(content(&volume, *number) == *bytes);
         }
         resize(&mut volume, numbers[0], 0);
         write_all(&mut volume, numbers[2], 7, &chunk).unwrap();
@@ -264,7 +297,7 @@ fn a_full_volume_gives_short_writes_and_then_an_error_that_changes_nothing() {
 #[test]
 fn what_a_file_held_behind_its_end_is_never_seen_again() {
     for options in KINDS {
-        let (image, numbers) = volume("4M", options, 1);
+        let (image, numbers) = volume("8M", options, 1);
         let mut volume = image.mount_writable();
         let number = numbers[0];
         write_all(&mut volume, number, 0, &[0xee; 20_000]).unwrap();
@@ -335,27 +368,10 @@ fn an_overwrite_changes_no_metadata_but_the_inode() {
     let (image, numbers) = volume("8M", &["-b", "1024"], 1);
     let mut volume = image.mount_writable();
     write_all(&mut volume, numbers[0], 0, &pattern(500_000)).unwrap();
-    volume.commit_transaction().unwrap();
-    let before = volume.region.clone();
+    let before = blocks_in_place(&mut volume);
     write_all(&mut volume, numbers[0], 1000, &pattern(100_000)).unwrap();
     let (inode, _) = volume.inode_place(numbers[0]).unwrap();
-    let data: Vec<u64> = {
-        let mut blocks = Vec::new();
-        let found = volume.inode(numbers[0]).unwrap();
-        volume
-            .map(&found, 0..489, &mut |run| {
-                let first = run.physical.unwrap();
-                blocks.extend(first..first + (run.blocks.end - run.blocks.start));
-                Ok(())
-            })
-            .unwrap();
-        blocks
-    };
-    volume.commit_transaction().unwrap();
-    for (number, (old, new)) in before.chunks(1024).zip(volume.region.chunks(1024)).enumerate() {
-        let number = number as u64;
-        assert!(old == new || number == inode || data.contains(&number), "block {number}");
-    }
+    assert_eq!(changed_metadata(&mut volume, &before, numbers[0]), [inode]);
     image.check(volume);
 }
 
@@ -380,18 +396,14 @@ fn nothing_is_written_beyond_what_the_format_can_hold() {
 fn the_first_file_beyond_two_gigabytes_sets_the_feature() {
     let (image, numbers) = volume("4M", &["-O", "^large_file,^huge_file"], 1);
     let mut volume = image.mount_writable();
+    let has_feature = || image.mount().superblock().ro_compat.contains(RoCompat::LARGE_FILE);
     write(&mut volume, numbers[0], 0x7fff_fffe, b"x").unwrap();
-    volume.commit_transaction().unwrap();
-    assert!(
-        !TestVolume::mount(volume.region.clone())
-            .unwrap()
-            .superblock()
-            .ro_compat
-            .contains(RoCompat::LARGE_FILE)
-    );
+    image.check(volume);
+    assert!(!has_feature());
+    let mut volume = image.mount_writable();
     write(&mut volume, numbers[0], 0x7fff_ffff, b"x").unwrap();
     image.check(volume);
-    assert!(image.mount().superblock().ro_compat.contains(RoCompat::LARGE_FILE));
+    assert!(has_feature());
 }
 
 #[test]
@@ -432,4 +444,36 @@ fn blocks_of_metadata_are_appended_and_freed() {
     while volume.atomically(|volume| volume.free_content_step(number, size)).unwrap() {}
     assert_eq!(volume.totals.free_blocks, free);
     image.check(volume);
+}
+
+#[test]
+fn one_request_changes_few_blocks_however_scattered_the_free_ones_are() {
+    for options in KINDS {
+        let size = options[1].parse::<u64>().unwrap();
+        let (image, numbers) = volume("16M", &[options, &["-m", "0", "-g", "1024"]].concat(), 3);
+        let mut volume = image.mount_writable();
+        // Every block in turn to one of two files, until there are none; then one of the two goes.
+        for block in 0.. {
+            match write(&mut volume, numbers[index(block % 2)], block * 2 * size, &[1; 5]) {
+                Ok(_) => {}
+                Err(Error::Reply(Errno::ENOSPC)) => break,
+                Err(error) => panic!("{error:?}"),
+            }
+            if block % 50 == 0 {
+                volume.commit_transaction().unwrap();
+            }
+        }
+        resize(&mut volume, numbers[0], 0);
+        let before = blocks_in_place(&mut volume);
+        let went = write(&mut volume, numbers[2], 0, &[2; 1 << 20]).unwrap();
+        assert!(u64::from(went) >= 16 * size, "{went}");
+        let changed = changed_metadata(&mut volume, &before, numbers[2]);
+        assert!(changed.len() < 50, "by a write of {went} bytes: {changed:?}");
+        let before = blocks_in_place(&mut volume);
+        volume.atomically(|volume| volume.free_content_step(numbers[1], 0)).unwrap();
+        let changed = changed_metadata(&mut volume, &before, numbers[2]);
+        assert!(!changed.is_empty() && changed.len() < 100, "by one step: {changed:?}");
+        resize(&mut volume, numbers[1], 0);
+        image.check(volume);
+    }
 }

@@ -3,9 +3,12 @@
 //! Extent trees: which blocks of the volume hold which blocks of a file.
 //!
 //! A walk visits each node of the tree that a range touches once, from the root in the inode down, and hands out one
-//! run for each extent or gap, in order. Its depth is at most [`MAX_DEPTH`], and each level must be one less than the
+//! run for each extent or gap, in order. Its depth is at most five, and each level must be one less than the
 //! one above, so that a tree cannot loop. What it costs: for each node below the root the checksum of a block (with
 //! `metadata_csum`) and a pass over the node's entries. Nodes are not remembered between walks.
+//!
+//! Reading is here, and what can be wrong; `node` has the format, `path` finds a place to change, `insert` puts extents in,
+//! `remove` takes them out.
 //!
 //! Field names are the format's (`struct ext4_extent_header`, `ext4_extent_idx`, `ext4_extent`).
 
