@@ -31,6 +31,16 @@ pub(super) fn be32(structure: &[u8], offset: usize) -> u32 {
     u32::from_be_bytes(field(structure, offset))
 }
 
+/// The `__be16` at `offset`.
+pub(super) fn be16(structure: &[u8], offset: usize) -> u16 {
+    u16::from_be_bytes(field(structure, offset))
+}
+
+/// The `__be64` at `offset`.
+pub(super) fn be64(structure: &[u8], offset: usize) -> u64 {
+    u64::from_be_bytes(field(structure, offset))
+}
+
 /// The 32-bit number whose halves are `__le16` at `low` and `high`.
 pub(super) fn split32(structure: &[u8], low: usize, high: usize) -> u32 {
     u32::from(le16(structure, low)) | u32::from(le16(structure, high)) << 16

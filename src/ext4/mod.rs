@@ -20,7 +20,7 @@
 //! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `inline`     | content in the inode                                             |
 //! | `symlink`    | targets of symbolic links                                        |
-//! | `journal`    | whether the journal is empty                                     |
+//! | `journal`    | the journal: transactions, flushes, recovery                      |
 //! | `status`     | what `statfs` tells                                              |
 //! | `error`      | what can be wrong                                                |
 //! | `checksum`, `field` | sums and numbers as the format has them                   |
@@ -76,6 +76,7 @@ pub use htree::IndexFault;
 pub use inline::InlineFault;
 use inode::Inode;
 pub use inode::InodeFault;
+pub use journal::JournalStatistics;
 pub use mapping::Run;
 use superblock::Superblock;
 pub use symlink::SymlinkFault;
@@ -94,7 +95,9 @@ pub struct Volume<R: Region> {
     recent: alloc::Recent,
     overhead: u64,
     /// What is being changed; `None` on a volume that is only read.
-    log: Option<transaction::Log>,
+    log: Option<journal::Log>,
+    /// Why the volume is only read although it was to be written.
+    read_only: Option<&'static str>,
     clock: Clock,
 }
 
@@ -109,43 +112,38 @@ impl<R: Region> Volume<R> {
     /// does not have.
     pub fn mount(region: R) -> Result<Self, MountError> {
         let superblock = Superblock::read(&region)?;
-        let mut volume = Self {
+        if superblock.incompat.contains(Incompat::RECOVER) {
+            return Err(MountError::NeedsRecovery);
+        }
+        let mut volume = Self::unchecked(region, superblock);
+        let journal = volume.check_journal()?;
+        volume.check(journal)?;
+        Ok(volume)
+    }
+
+    /// The volume that `region` holds, of which only the superblock is known.
+    fn unchecked(region: R, superblock: Superblock) -> Self {
+        Self {
             region,
             superblock,
             totals: group::Totals::default(),
             recent: alloc::Recent::default(),
             overhead: 0,
             log: None,
+            read_only: None,
             clock: || Timestamp { seconds: 0, nanoseconds: 0 },
-        };
-        volume.totals = volume.check_groups()?;
-        let journal = volume.check_journal()?;
-        volume.overhead = status::overhead(&volume.superblock, journal);
-        if volume.inode(inode::ROOT)?.kind != FileKind::Directory {
+        }
+    }
+
+    /// Checks every group descriptor and the root directory, and counts; `journal` is the journal's length in blocks.
+    fn check(&mut self, journal: u32) -> Result<(), MountError> {
+        self.totals = self.check_groups()?;
+        self.overhead = status::overhead(&self.superblock, journal);
+        if self.inode(inode::ROOT)?.kind != FileKind::Directory {
             let fault = InodeFault::NotDirectory;
             return Err(MountError::Damaged(Damage::Inode { inode: inode::ROOT, fault }));
         }
-        Ok(volume)
-    }
-
-    /// Mounts the volume that `region` holds, to be changed too; `clock` tells the time of each change.
-    ///
-    /// # Errors
-    /// As [`mount`](Self::mount).
-    pub fn mount_writable(region: R, clock: Clock) -> Result<Self, MountError> {
-        let mut volume = Self::mount(region)?;
-        volume.clock = clock;
-        volume.log = Some(transaction::Log::default());
-        Ok(volume)
-    }
-
-    /// Puts all that was changed into its place and gives the region back: the volume is clean then.
-    ///
-    /// # Errors
-    /// EIO: the region cannot be flushed; what was changed is in the journal.
-    pub fn unmount(mut self) -> Result<R, Errno> {
-        self.commit_transaction().map_err(|error| error.answer(0))?;
-        Ok(self.region)
+        Ok(())
     }
 
     /// The time of a change.
@@ -186,11 +184,9 @@ impl<R: Region> Volume<R> {
         if number >= self.superblock.s_blocks_count {
             return Err(self.out_of_range(number));
         }
-        if let Some(staged) = self.log.as_ref().and_then(|log| log.staged(number)) {
-            return Ok(staged);
-        }
         let size = u64::from(self.superblock.block_size);
-        self.bytes(number * size, size)
+        let newest = self.log.as_ref().and_then(|log| log.newest(number));
+        self.bytes(newest.unwrap_or(number * size), size)
     }
 
     /// The `length` bytes of the volume from `offset` on, in place.

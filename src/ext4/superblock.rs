@@ -94,7 +94,7 @@ impl Superblock {
     }
 
     /// Parses `raw`, [`LENGTH`] bytes.
-    fn parse(raw: &[u8]) -> Result<Self, MountError> {
+    pub(super) fn parse(raw: &[u8]) -> Result<Self, MountError> {
         let compat = Compat::from_bits_retain(le32(raw, 0x5c));
         let incompat = Incompat::from_bits_retain(le32(raw, 0x60));
         let ro_compat = RoCompat::from_bits_retain(le32(raw, 0x64));
@@ -335,9 +335,6 @@ fn check_features(incompat: Incompat, ro_compat: RoCompat) -> Result<(), MountEr
     }
     if ro_compat.contains(RoCompat::BIGALLOC) {
         return Err(MountError::Unsupported(RoCompat::BIGALLOC));
-    }
-    if incompat.contains(Incompat::RECOVER) {
-        return Err(MountError::NeedsRecovery);
     }
     let unknown = ro_compat.difference(RoCompat::KNOWN);
     if !unknown.is_empty() {

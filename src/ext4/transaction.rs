@@ -3,59 +3,80 @@
 //! Changing blocks of metadata: every change is part of an operation, every operation of a transaction.
 //!
 //! [`Volume::atomically`] runs an operation: if it fails, all that it changed is as before. What operations changed is seen by
-//! every reader of [`Volume::block`] at once, and reaches the volume with [`Volume::commit`], all or nothing.
-
-use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
+//! every reader of [`Volume::block`] at once, and reaches the volume with [`Volume::commit_transaction`], all or nothing. How
+//! is the business of [`journal`](super::journal).
 
 use super::Volume;
 use super::error::Error;
+use super::journal::Log;
 use crate::fs::Errno;
 use crate::mem::region::Region;
 
-/// The running transaction: the blocks that it changes, as they are now.
-#[derive(Debug, Default)]
-pub(super) struct Log {
-    staged: BTreeMap<u64, Vec<u8>>,
-}
-
-impl Log {
-    /// Block `number` as the running transaction has it.
-    pub(super) fn staged(&self, number: u64) -> Option<&[u8]> {
-        self.staged.get(&number).map(Vec::as_slice)
-    }
-}
+/// Flushes after which a journal has room again: three for its tail to move, and as many for a move that was on its way.
+const FLUSHES_FOR_ROOM: u32 = 6;
 
 impl<R: Region> Volume<R> {
     /// Runs `operation`, all or nothing. If the running transaction has no room for it, that one is committed and `operation`
-    /// runs once more in a new one: so it changes nothing but metadata, and may be called twice.
+    /// runs once more in a new one: so it changes nothing but metadata, and may be called twice. Within an operation, it
+    /// is a part of that one.
     ///
     /// # Errors
-    /// What `operation` says; EROFS on a volume that is only read; [`Error::TransactionFull`] if it does not even fit an
-    /// empty transaction.
+    /// What `operation` says; EROFS on a volume that is only read; EIO once a flush failed; [`Error::TransactionFull`] if it
+    /// does not even fit an empty transaction.
     pub(super) fn atomically<T>(
         &mut self,
         mut operation: impl FnMut(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let before = self.log.as_ref().ok_or(Errno::EROFS)?.staged.clone();
+        if !self.log.as_mut().ok_or(Errno::EROFS)?.begin_operation() {
+            return operation(self);
+        }
+        let first = self.attempt(&mut operation);
+        if !matches!(first, Err(Error::TransactionFull)) {
+            return first;
+        }
+        self.make_room()?;
+        if let Some(log) = &mut self.log {
+            log.statistics.repeated += 1;
+            log.begin_operation();
+        }
+        self.attempt(&mut operation)
+    }
+
+    /// Runs `operation`, which has begun, and ends or undoes it.
+    fn attempt<T>(&mut self, operation: &mut impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         let totals = self.totals;
         let result = operation(self);
-        if result.is_err() {
-            self.totals = totals;
-            if let Some(log) = &mut self.log {
-                log.staged = before;
+        if let Some(log) = &mut self.log {
+            if result.is_ok() {
+                log.end_operation();
+            } else {
+                log.undo_operation(&mut self.region);
+                self.totals = totals;
             }
         }
         result
     }
 
+    /// Commits the running transaction and sees to it that the next has room for any operation.
+    fn make_room(&mut self) -> Result<(), Error> {
+        self.commit_with(false)?;
+        for _ in 0..FLUSHES_FOR_ROOM {
+            let Some(log) = self.log.as_ref().filter(|log| !log.is_roomy()) else { return Ok(()) };
+            if log.is_settled() {
+                self.commit_with(true)?;
+            }
+            self.flush_region()?;
+        }
+        Ok(())
+    }
+
     /// Block `number` of metadata, to be changed.
     ///
     /// # Errors
-    /// Damage for a block outside the volume; [`Error::TransactionFull`].
+    /// Damage for a block outside the volume; EUCLEAN for one of the journal, or one that this transaction freed; EIO once a
+    /// flush failed; [`Error::TransactionFull`].
     pub(super) fn block_mut(&mut self, number: u64) -> Result<&mut [u8], Error> {
-        let present = self.block(number)?.to_vec();
-        self.stage(number, present)
+        self.stage(number, false)
     }
 
     /// Block `number`, which was just allocated for metadata, as zeros.
@@ -63,61 +84,107 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// As [`block_mut`](Self::block_mut).
     pub(super) fn new_block(&mut self, number: u64) -> Result<&mut [u8], Error> {
-        let present = alloc::vec![0; self.block(number)?.len()];
-        self.stage(number, present)
+        self.stage(number, true)
     }
 
-    fn stage(&mut self, number: u64, present: Vec<u8>) -> Result<&mut [u8], Error> {
+    fn stage(&mut self, number: u64, zeroed: bool) -> Result<&mut [u8], Error> {
+        if number >= self.superblock.s_blocks_count {
+            return Err(self.out_of_range(number));
+        }
+        let size = self.superblock.block_size;
         let log = self.log.as_mut().ok_or(Errno::EROFS)?;
-        let staged = log.staged.entry(number).or_insert_with(|| present.clone());
-        *staged = present;
-        Ok(staged)
+        let offset = log.stage(&mut self.region, number, number * u64::from(size), zeroed)?;
+        self.region.bytes_mut(offset, size as usize).ok_or(Error::Reply(Errno::EIO))
     }
 
     /// Gives up block `number` of metadata, which was freed: nothing that the journal holds of it is ever put in place again.
     ///
     /// # Errors
-    /// [`Error::TransactionFull`].
+    /// EUCLEAN for a block that is never freed; EIO once a flush failed; [`Error::TransactionFull`].
     pub(super) fn revoke(&mut self, number: u64) -> Result<(), Error> {
-        self.log.as_mut().ok_or(Errno::EROFS)?.staged.remove(&number);
-        Ok(())
+        self.log.as_mut().ok_or(Errno::EROFS)?.revoke(number)
     }
 
     /// Whether block `number`, which the bitmaps say is free, may be given to somebody: not if the running transaction
     /// frees it.
-    pub(super) fn may_reuse(&self, _number: u64) -> bool {
-        true
+    pub(super) fn may_reuse(&self, number: u64) -> bool {
+        self.log.as_ref().is_none_or(|log| !log.revokes(number))
     }
 
     /// Block `number` as it is in its place: as of the last flush.
+    ///
+    /// The superblock and the group descriptors are there as of the mount.
     pub(super) fn block_in_place(&self, number: u64) -> Result<&[u8], Error> {
         let size = u64::from(self.superblock.block_size);
         self.bytes(number.checked_mul(size).ok_or_else(|| self.out_of_range(number))?, size)
     }
 
-    /// Commits the running transaction and makes it survive the loss of power: what it freed may be given to somebody then.
-    ///
-    /// # Errors
-    /// As [`commit_transaction`](Self::commit_transaction).
-    pub(super) fn flush_volume(&mut self) -> Result<(), Error> {
-        self.commit_transaction()
+    /// Says that file data was stored in place, which the next flush is to make durable.
+    pub(super) fn note_data_stored(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.note_stored();
+        }
     }
 
-    /// Commits the running transaction.
+    /// Commits the running transaction: it survives the death of this program.
     ///
     /// # Errors
     /// EIO: the journal cannot be written any more.
     pub(super) fn commit_transaction(&mut self) -> Result<(), Error> {
-        if self.log.is_some() {
-            self.stage_superblock()?;
+        self.commit_with(false)
+    }
+
+    /// Commits the running transaction; if `tail`, it has all kept blocks, so that the log may begin with it.
+    pub(super) fn commit_with(&mut self, tail: bool) -> Result<(), Error> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        log.check()?;
+        if log.is_clean() && !tail {
+            return Ok(());
+        }
+        log.close();
+        self.stage_superblock()?;
+        if tail {
+            self.stage_kept()?;
         }
         let Some(log) = &mut self.log else { return Ok(()) };
-        let size = u64::from(self.superblock.block_size);
-        for (number, block) in core::mem::take(&mut log.staged) {
-            if let Some(place) = self.region.bytes_mut(number * size, block.len()) {
-                place.copy_from_slice(&block);
-            }
+        if log.commit(&mut self.region, tail)? {
+            // An escaped block cannot be read from the journal.
+            self.flush_region()?;
         }
         Ok(())
+    }
+
+    /// Stages the superblock, and every kept block of which the journal has a copy.
+    fn stage_kept(&mut self) -> Result<(), Error> {
+        let (superblock, _) = self.superblock_place();
+        self.block_mut(superblock)?;
+        let mut from = 0;
+        while let Some((index, number)) = self.log.as_ref().and_then(|log| log.kept_copies(from)) {
+            self.block_mut(number)?;
+            from = index + 1;
+        }
+        Ok(())
+    }
+
+    /// Makes all that was changed survive the loss of power: commits, flushes the region if anything was stored since the
+    /// last flush, and puts what is durable in place.
+    ///
+    /// # Errors
+    /// EIO: it may not survive, and nothing can be changed any more.
+    pub(super) fn flush_volume(&mut self) -> Result<(), Error> {
+        let tail = self.log.as_ref().is_some_and(Log::wants_tail);
+        self.commit_with(tail)?;
+        if self.log.as_ref().is_some_and(Log::is_dirty) {
+            self.flush_region()?;
+        }
+        Ok(())
+    }
+
+    /// Flushes the region.
+    pub(super) fn flush_region(&mut self) -> Result<(), Error> {
+        match &mut self.log {
+            Some(log) => log.flush(&mut self.region),
+            None => Ok(()),
+        }
     }
 }

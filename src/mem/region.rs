@@ -9,17 +9,18 @@
 use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A contiguous run of bytes that holds a volume.
 ///
 /// # Order of stores
-/// Bytes are stored through [`bytes_mut`](Self::bytes_mut) in any order; [`publish`](Self::publish) is the one store that has a
-/// place: after everything stored before it, before everything stored after it. Whoever dies between two instructions
+/// Bytes are stored through [`bytes_mut`](Self::bytes_mut) in any order; [`publish`](Self::publish) and
+/// [`publish_pair`](Self::publish_pair) are the stores that have a place: after everything stored before, before everything
+/// stored after. Whoever dies between two instructions
 /// leaves, for each published store, either all that was stored before it or not it. What survives the loss of power is
 /// only what [`flush`](Self::flush) confirmed.
 ///
-/// A region that is only read implements none of the three.
+/// A region that is only read implements none of those that change it.
 pub trait Region {
     /// Length in bytes.
     fn len(&self) -> u64;
@@ -41,6 +42,20 @@ pub trait Region {
     /// [`bytes_mut`](Self::bytes_mut), or for another `offset`.
     fn publish(&mut self, _offset: u64, _bytes: [u8; 4]) -> Option<()> {
         None
+    }
+
+    /// As [`publish`](Self::publish), but eight bytes, and `offset` a multiple of 8.
+    fn publish_pair(&mut self, _offset: u64, _bytes: [u8; 8]) -> Option<()> {
+        None
+    }
+
+    /// Stores the `length` bytes at `from` also at `to`; `None` if any of them lies outside the region, or it is only read.
+    fn copy_within(&mut self, from: u64, to: u64, length: usize) -> Option<()> {
+        let start = from.min(to);
+        let (from, to) = (usize::try_from(from - start).ok()?, usize::try_from(to - start).ok()?);
+        let span = self.bytes_mut(start, from.max(to).checked_add(length)?)?;
+        span.copy_within(from..from + length, to);
+        Some(())
     }
 
     /// Makes everything that was stored so far survive the loss of power.
@@ -80,6 +95,24 @@ fn store_in_order(place: &mut [u8], bytes: [u8; 4]) -> Option<()> {
     // both fences is the death of this program: what is left behind is a prefix of the order of stores.
     fence(Ordering::Release);
     place.store(u32::from_ne_bytes(bytes), Ordering::Relaxed);
+    fence(Ordering::SeqCst);
+    Some(())
+}
+
+/// As [`store_in_order`], eight bytes.
+///
+/// For implementations of [`Region::publish_pair`].
+fn store_pair_in_order(place: &mut [u8], bytes: [u8; 8]) -> Option<()> {
+    let place: *mut u8 = place.first_chunk_mut::<8>()?.as_mut_ptr();
+    if !place.cast::<u64>().is_aligned() {
+        return None;
+    }
+    // SAFETY: eight bytes that are exclusively borrowed, aligned for a `u64` (just checked), valid for reads and writes for
+    // as long as the reference lives, and accessed in no other way meanwhile.
+    let place = unsafe { AtomicU64::from_ptr(place.cast()) };
+    // As in `store_in_order`.
+    fence(Ordering::Release);
+    place.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
     fence(Ordering::SeqCst);
     Some(())
 }
@@ -173,6 +206,10 @@ impl<F: Flush> Region for MappedRegion<F> {
         store_in_order(self.bytes_mut(offset, bytes.len())?, bytes)
     }
 
+    fn publish_pair(&mut self, offset: u64, bytes: [u8; 8]) -> Option<()> {
+        store_pair_in_order(self.bytes_mut(offset, bytes.len())?, bytes)
+    }
+
     fn flush(&mut self) -> Result<(), FlushFault> {
         self.flush.flush()
     }
@@ -194,6 +231,14 @@ impl Region for Vec<u8> {
 
     fn publish(&mut self, offset: u64, bytes: [u8; 4]) -> Option<()> {
         if !offset.is_multiple_of(4) {
+            return None;
+        }
+        self.bytes_mut(offset, bytes.len())?.copy_from_slice(&bytes);
+        Some(())
+    }
+
+    fn publish_pair(&mut self, offset: u64, bytes: [u8; 8]) -> Option<()> {
+        if !offset.is_multiple_of(8) {
             return None;
         }
         self.bytes_mut(offset, bytes.len())?.copy_from_slice(&bytes);
@@ -227,5 +272,36 @@ mod tests {
         assert_eq!(Region::bytes(&region, 5, 0), None);
         assert_eq!(Region::bytes(&region, u64::MAX, 1), None);
         assert_eq!(Region::bytes(&region, 1, usize::MAX), None);
+    }
+
+    #[test]
+    fn a_published_store_is_refused_where_it_would_not_be_one_store() {
+        let mut memory = vec![0u64; 2];
+        let start = NonNull::new(memory.as_mut_ptr().cast::<u8>()).unwrap();
+        struct Nothing;
+        impl Flush for Nothing {
+            fn flush(&mut self) -> Result<(), FlushFault> {
+                Ok(())
+            }
+        }
+        // SAFETY: `memory` outlives `region`, is not touched in between, and is sixteen bytes long.
+        let mut region = unsafe { MappedRegion::writable(start, 16, Nothing) };
+        assert_eq!(region.publish(4, [1; 4]), Some(()));
+        assert_eq!(region.publish_pair(8, [2; 8]), Some(()));
+        assert_eq!(region.bytes(0, 16), Some(&[0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2][..]));
+        assert_eq!(region.publish(2, [3; 4]), None);
+        assert_eq!(region.publish_pair(4, [3; 8]), None);
+        assert_eq!(region.publish_pair(16, [3; 8]), None);
+    }
+
+    #[test]
+    fn bytes_are_copied_forwards_and_backwards_within_a_region() {
+        let mut region = vec![1u8, 2, 3, 4, 5, 6];
+        assert_eq!(Region::copy_within(&mut region, 0, 4, 2), Some(()));
+        assert_eq!(region, [1, 2, 3, 4, 1, 2]);
+        assert_eq!(Region::copy_within(&mut region, 3, 0, 2), Some(()));
+        assert_eq!(region, [4, 1, 3, 4, 1, 2]);
+        assert_eq!(Region::copy_within(&mut region, 0, 5, 2), None);
+        assert_eq!(Region::copy_within(&mut region, u64::MAX, 0, 2), None);
     }
 }
