@@ -48,6 +48,18 @@ struct Found {
 }
 
 impl Found {
+    fn new(position: u64, leaf: u32, start: usize) -> Option<Self> {
+        let start = u32::try_from(start / 4).ok().filter(|start| *start < 1 << OFFSET_BITS)?;
+        let place = leaf.checked_mul(1 << OFFSET_BITS)? | start;
+        let low = u32::try_from(position & u64::from(u32::MAX)).ok()?;
+        Some(Self { high: u32::try_from(position >> 32).ok()?, low, place })
+    }
+
+    /// Which of the leaves that are read together, and where in it.
+    fn place(&self) -> (u32, usize) {
+        (self.place >> OFFSET_BITS, (self.place % (1 << OFFSET_BITS)) as usize * 4)
+    }
+
     fn position(&self) -> u64 {
         u64::from(self.high) << 32 | u64::from(self.low)
     }
@@ -61,12 +73,6 @@ fn position((major, minor): (u32, u32)) -> u64 {
 /// The least hash of names at `position`, which is below [`END`].
 fn major(position: u64) -> u32 {
     u32::try_from(position >> 32).unwrap_or(u32::MAX >> 1) << 1
-}
-
-/// A place in the leaves that are read together.
-fn place(leaf: u32, start: usize) -> Option<u32> {
-    let start = u32::try_from(start / 4).ok().filter(|start| *start < 1 << OFFSET_BITS)?;
-    (leaf < 1 << (u32::BITS - OFFSET_BITS)).then_some(leaf << OFFSET_BITS | start)
 }
 
 impl<'v, R: Region> Directory<'v, R> {
@@ -114,10 +120,10 @@ impl<'v, R: Region> Directory<'v, R> {
         let mut found: Vec<Found, N> = Vec::new();
         let mut too_many = false;
         let mut behind = self.visit_round(source, from, &mut |leaf, record, position| {
-            let (Ok(high), Some(place)) = (u32::try_from(position >> 32), place(leaf, record.start)) else {
+            // Both are given: a position has 63 bits, and no directory has more leaves than a place can tell apart.
+            let Some(new) = Found::new(position, leaf, record.start) else {
                 return Ok(ControlFlow::Continue(()));
             };
-            let new = Found { high, low: (position & u64::from(u32::MAX)) as u32, place };
             if let Err(new) = found.push(new) {
                 // Only the first ones are shown in this round.
                 too_many = true;
@@ -140,13 +146,12 @@ impl<'v, R: Region> Directory<'v, R> {
         }
         let mut leaf = None;
         for (at, this) in found.iter().enumerate() {
-            let number = this.place >> OFFSET_BITS;
+            let (number, start) = this.place();
             let area = match leaf {
                 Some((cached, area)) if cached == number => area,
                 _ => self.leaf_of_round(source, from, number)?,
             };
             leaf = Some((number, area));
-            let start = (this.place % (1 << OFFSET_BITS)) as usize * 4;
             let Some(Ok(record)) = Records::new(area, self.rules()).starting_at(start).next() else { break };
             let again =
                 found.get(at.saturating_add(1)).is_some_and(|next| next.position() == this.position());

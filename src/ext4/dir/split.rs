@@ -141,7 +141,7 @@ impl<R: Region> Volume<R> {
     #[inline(never)]
     fn share_leaf(&mut self, layout: &Layout, names: &NameHash, old: u64, new: u64) -> Result<u32, Error> {
         let (length, seed) = (layout.records_length(), layout.index.checksum_seed);
-        let copy = Copy::of(self.block(old)?);
+        let copy = BlockCopy::of(self.block(old)?);
         let records = leaf::sorted(copy.bytes(), (0, length), layout.rules, names);
         let Some((lower, upper)) = records.split_at_checked(leaf::middle(&records, length)) else {
             return Err(layout.index.damage(0, IndexFault::Endless));
@@ -180,7 +180,7 @@ impl<R: Region> Volume<R> {
     #[inline(never)]
     fn move_names(&mut self, layout: &Layout, first: (u64, usize), new: u64) -> Result<(), Error> {
         let (length, (first, start)) = (layout.records_length(), first);
-        let copy = Copy::of(self.block(first)?);
+        let copy = BlockCopy::of(self.block(first)?);
         let records = leaf::sorted(copy.bytes(), (start, length), layout.rules, &layout.names);
         let raw = self.block_mut(new)?;
         leaf::fill(raw, length, copy.bytes(), &records);
@@ -190,12 +190,12 @@ impl<R: Region> Volume<R> {
 }
 
 /// A copy of a block.
-struct Copy {
+struct BlockCopy {
     bytes: [u8; MOST_BYTES],
     length: usize,
 }
 
-impl Copy {
+impl BlockCopy {
     fn of(block: &[u8]) -> Self {
         let mut bytes = [0; MOST_BYTES];
         let length = block.len().min(MOST_BYTES);

@@ -2,13 +2,15 @@
 
 //! Changing directories: what was inserted and removed is compared with a model, and judged by `e2fsck` and `debugfs`.
 
+mod cost;
+mod damage;
+
 use super::*;
 use crate::ext4::testing::{Image, Numbers, TestVolume};
 use crate::fs::{Caller, FileSystem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::format;
 use std::string::String;
-use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 /// A volume with an empty directory and some files, to which names are to be given.
@@ -23,7 +25,9 @@ struct Subject {
 
 impl Subject {
     fn new(size: &str, options: &[&str]) -> Self {
-        let image = Image::new(size, options, |root| {
+        // Else each run has other hashes.
+        let seed = ["-E", "hash_seed=5eed5eed-5eed-5eed-5eed-5eed5eed5eed"];
+        let image = Image::new(size, &[options, &seed].concat(), |root| {
             std::fs::create_dir(root.join("d")).unwrap();
             for number in 0..4 {
                 std::fs::write(root.join(format!("file{number}")), "").unwrap();
@@ -126,8 +130,9 @@ fn name(numbers: &mut Numbers, longest: usize) -> Vec<u8> {
     }
 }
 
-/// Inserts, removes and replaces at random, `count` times; the directory tends to `size` names.
-fn churn(subject: &mut Subject, numbers: &mut Numbers, count: usize, size: usize) {
+/// Inserts, removes and replaces at random, `count` times; the directory tends to `size` names. Returns what was removed.
+fn churn(subject: &mut Subject, numbers: &mut Numbers, count: usize, size: usize) -> Vec<Vec<u8>> {
+    let mut removed = Vec::new();
     for _ in 0..count {
         let grow = numbers.below(2 * size) >= subject.model.len();
         let known = if grow && numbers.below(10) > 0 { None } else { subject.some_name(numbers) };
@@ -142,9 +147,13 @@ fn churn(subject: &mut Subject, numbers: &mut Numbers, count: usize, size: usize
                 let inode = subject.files[numbers.below(4)];
                 subject.replace(&name, inode);
             }
-            Some(name) => subject.remove(&name),
+            Some(name) => {
+                subject.remove(&name);
+                removed.push(name);
+            }
         }
     }
+    removed
 }
 
 const LAYOUTS: [&[&str]; 10] = [
@@ -208,12 +217,9 @@ fn list_while_changing(subject: &mut Subject, numbers: &mut Numbers, changes: us
         if entries.len() < limit {
             break;
         }
-        for _ in 0..numbers.below(changes) {
-            let before = subject.model.clone();
-            churn(subject, numbers, 1, size);
-            for gone in before.keys().filter(|name| !subject.model.contains_key(*name)) {
-                stayed.remove(gone);
-            }
+        let changes = numbers.below(changes);
+        for gone in churn(subject, numbers, changes, size) {
+            stayed.remove(&gone);
         }
     }
     stayed.extend([b".".to_vec(), b"..".to_vec()]);
@@ -261,7 +267,7 @@ fn an_index_grows_to_two_levels_and_is_full_then() {
     };
     assert_eq!(error, Errno::ENOSPC.into());
     assert!(subject.volume.status().unwrap().blocks_free > 1000, "the volume is not full");
-    assert!(inserted > 20_000, "{inserted}");
+    assert!(inserted > 15_000, "{inserted}");
     // There may be room in other leaves, and there is where a name was.
     let gone = subject.some_name(&mut numbers).unwrap();
     subject.remove(&gone);
@@ -287,14 +293,11 @@ fn a_third_level_is_made_with_large_dir() {
 fn when_the_volume_is_full_a_name_is_refused_and_nothing_is_changed() {
     for options in [&["-b", "1024", "-N", "64"][..], &["-b", "1024", "-N", "64", "-O", "^dir_index"]] {
         let mut numbers = Numbers(0xe05);
-        let mut subject = Subject::new("2M", options);
+        let mut subject = Subject::new("1M", options);
         let mut refused = 0;
-        while refused < 40 {
+        while refused < 20 {
             let free = subject.volume.status().unwrap().blocks_free;
-            let name = name(&mut numbers, 255);
-            if subject.model.contains_key(&name) {
-                continue;
-            }
+            let name: Vec<u8> = (0..200 + numbers.below(56)).map(|_| 1 + numbers.byte() % 46).collect();
             match subject.insert(&name) {
                 Ok(()) => {}
                 Err(error) => {
@@ -304,7 +307,7 @@ fn when_the_volume_is_full_a_name_is_refused_and_nothing_is_changed() {
                 }
             }
         }
-        churn(&mut subject, &mut numbers, 300, 1);
+        churn(&mut subject, &mut numbers, 100, 1);
         subject.check();
     }
 }
@@ -478,73 +481,4 @@ fn names_of_one_hash_fill_many_leaves_and_are_found_and_listed() {
         assert!(entries == whole, "{collected} at once");
     }
     subject.check();
-}
-
-#[test]
-fn a_name_costs_the_same_in_a_large_directory() {
-    let mut subject = Subject::new("64M", &["-b", "4096"]);
-    let mut time = |subject: &mut Subject, from: usize, to: usize| {
-        let mut fastest = Duration::MAX;
-        for start in (from..to).step_by(100) {
-            let begin = Instant::now();
-            for number in start..start + 100 {
-                let (directory, inode) = (subject.directory, subject.files[0]);
-                subject
-                    .volume
-                    .atomically(|volume| {
-                        let name = format!("some-name-{number}");
-                        volume.insert_name(directory, name.as_bytes(), inode, FileKind::Regular, Caller::ROOT)
-                    })
-                    .unwrap();
-                subject.volume.commit_transaction().unwrap();
-            }
-            fastest = fastest.min(begin.elapsed());
-        }
-        fastest / 100
-    };
-    let small = time(&mut subject, 100, 1100);
-    time(&mut subject, 1100, 100_000);
-    let large = time(&mut subject, 100_000, 101_000);
-    std::eprintln!("a name in a directory of 100: {small:?}; of 100,000: {large:?}");
-    assert!(large < small * 3, "{large:?} is more than three times {small:?}");
-}
-
-#[test]
-fn no_byte_of_a_directory_can_make_a_change_panic() {
-    let options = ["-b", "1024", "-O", "^metadata_csum,^uninit_bg"];
-    for (names, seed) in [(3, 1), (200, 2)] {
-        let mut numbers = Numbers(seed);
-        let mut subject = Subject::new("1M", &options);
-        churn(&mut subject, &mut numbers, names, names);
-        let places: Vec<usize> = {
-            let directory = subject.volume.directory_of(subject.directory).unwrap();
-            (0..directory.layout().unwrap().index.blocks.min(4))
-                .map(|block| usize::try_from(directory.physical(block).unwrap()).unwrap() * 1024)
-                .collect()
-        };
-        let (directory, inode) = (subject.directory, subject.files[0]);
-        for _ in 0..4000 {
-            let area = [64, 1024][numbers.below(2)];
-            let place = places[numbers.below(places.len())] + numbers.below(area);
-            let before = subject.volume.region[place];
-            subject.volume.region[place] = [0, 1, 0x7f, 0xff, numbers.byte()][numbers.below(5)];
-            let new = name(&mut numbers, 255);
-            let known = subject.some_name(&mut numbers).unwrap();
-            // None of them is committed.
-            let failed: Result<(), Error> = subject.volume.atomically(|volume| {
-                for _ in 0..4 {
-                    let _ = volume.insert_name(directory, &new, inode, FileKind::Regular, Caller::ROOT);
-                }
-                let _ = volume.replace_name(directory, &known, inode, FileKind::Fifo);
-                let _ = volume.remove_name(directory, &known);
-                let _ = volume.set_parent(directory, 2);
-                let _ = volume.is_empty_directory(directory);
-                let listed = volume.directory_of(directory)?.read(0, &mut |_| ControlFlow::Continue(()));
-                Err(listed.err().unwrap_or(Errno::EIO.into()))
-            });
-            assert!(failed.is_err());
-            subject.volume.region[place] = before;
-        }
-        subject.check();
-    }
 }
