@@ -28,6 +28,8 @@ mod acl;
 mod alloc;
 mod blockmap;
 mod checksum;
+#[cfg(test)]
+mod crash;
 mod dir;
 mod dirent;
 mod ea_inode;
