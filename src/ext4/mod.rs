@@ -33,6 +33,8 @@ mod blockmap_edit;
 mod checksum;
 mod content;
 mod create;
+#[cfg(test)]
+mod crash;
 mod dir;
 mod dirent;
 mod ea_inode;

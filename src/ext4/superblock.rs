@@ -95,10 +95,16 @@ impl Superblock {
 
     /// Parses `raw`, [`LENGTH`] bytes.
     pub(super) fn parse(raw: &[u8]) -> Result<Self, MountError> {
+        check_checksum(raw)?;
+        Self::parse_fields(raw)
+    }
+
+    /// Parses `raw` whatever its checksum is.
+    pub(super) fn parse_fields(raw: &[u8]) -> Result<Self, MountError> {
         let compat = Compat::from_bits_retain(le32(raw, 0x5c));
         let incompat = Incompat::from_bits_retain(le32(raw, 0x60));
         let ro_compat = RoCompat::from_bits_retain(le32(raw, 0x64));
-        check_identity(raw, ro_compat)?;
+        check_identity(raw)?;
         check_features(incompat, ro_compat)?;
         check_state(le16(raw, 0x3a));
 
@@ -305,7 +311,7 @@ fn within(
 }
 
 /// That this is an ext4 superblock of a revision that is served, and undamaged.
-fn check_identity(raw: &[u8], ro_compat: RoCompat) -> Result<(), MountError> {
+fn check_identity(raw: &[u8]) -> Result<(), MountError> {
     let s_magic = le16(raw, 0x38);
     if s_magic != MAGIC {
         return Err(MountError::Magic(s_magic));
@@ -318,7 +324,13 @@ fn check_identity(raw: &[u8], ro_compat: RoCompat) -> Result<(), MountError> {
     if s_creator_os == CREATOR_HURD {
         return Err(MountError::CreatorOs(s_creator_os));
     }
-    if ro_compat.contains(RoCompat::METADATA_CSUM) {
+    Ok(())
+}
+
+/// That the checksum matches, if `raw` is a superblock that has one.
+fn check_checksum(raw: &[u8]) -> Result<(), MountError> {
+    let ro_compat = RoCompat::from_bits_retain(le32(raw, 0x64));
+    if le16(raw, 0x38) == MAGIC && ro_compat.contains(RoCompat::METADATA_CSUM) {
         let s_checksum_type = le8(raw, 0x175);
         if s_checksum_type != 1 {
             return Err(MountError::ChecksumType(s_checksum_type));

@@ -141,6 +141,34 @@ impl Image {
         self.check_file();
     }
 
+    /// Has `e2fsck -p` replay the journal in the file, as at the start of a system; what it says if it finds anything else to
+    /// do.
+    pub(super) fn repair(&self) -> Result<(), String> {
+        let output = Command::new("e2fsck")
+            .args(["-p", "-E", "journal_only", &self.file()])
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .output()
+            .unwrap_or_else(|error| panic!("e2fsck: {error} (the tests need the package e2fsprogs)"));
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        let unusual = report.lines().any(|line| !line.ends_with("recovering journal"));
+        // 1 says that something was changed.
+        if unusual || !matches!(output.status.code(), Some(0 | 1)) { Err(report) } else { Ok(()) }
+    }
+
+    /// Has `e2fsck` repair whatever it finds in the file, from the superblock's copy in the second group, 4 MiB after the
+    /// first; then it must find nothing more.
+    pub(super) fn restore(&self, block_size: usize) {
+        let copy = (4 << 20) / block_size + usize::from(block_size == 1024);
+        let (copy, block_size) = (copy.to_string(), block_size.to_string());
+        let output = Command::new("e2fsck")
+            .args(["-fy", "-b", &copy, "-B", &block_size, &self.file()])
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .output()
+            .unwrap_or_else(|error| panic!("e2fsck: {error} (the tests need the package e2fsprogs)"));
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stdout));
+        self.check_file();
+    }
+
     /// Has `e2fsck` find nothing to complain of in the file.
     pub(super) fn check_file(&self) {
         let output = Command::new("e2fsck")

@@ -28,6 +28,10 @@ const S_FEATURE_INCOMPAT: usize = 0x60;
 const STATE_ERROR: u16 = 2;
 const ERRORS_READ_ONLY: u16 = 2;
 
+/// Words of eight bytes of the superblock that differ at most between mount and unmount: counts, times, `s_last_orphan`,
+/// `s_checksum` and what makes up for it, and a few.
+const WORDS_THAT_CHANGE: usize = 16;
+
 const NOT_WRITTEN: MountError = MountError::Journal("the region cannot be stored to, or not be flushed");
 
 /// Where a log goes on.
@@ -46,8 +50,14 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// As [`mount`](Self::mount), but for the journal: a damaged one, or one that only Linux can recover.
     pub fn mount_writable(mut region: R, clock: Clock) -> Result<Self, MountError> {
-        let superblock = Superblock::read(&region)?;
         let writable = region.bytes_mut(0, 1).is_some();
+        let superblock = match Superblock::read(&region) {
+            Err(damaged @ MountError::Checksum { .. }) if writable => {
+                region = Self::mend_superblock(region).ok_or(damaged)?;
+                Superblock::read(&region)?
+            }
+            outcome => outcome?,
+        };
         let mut volume = Self::unchecked(region, superblock);
         let reason = if writable { volume.why_not_written() } else { Some("its region is only read") };
         if let Some(reason) = reason {
@@ -274,6 +284,46 @@ impl<R: Region> Volume<R> {
         incompat.set(Incompat::RECOVER, recover);
         put_le32(&mut raw, S_FEATURE_INCOMPAT, incompat.bits());
         self.store_superblock(raw)
+    }
+
+    /// Ends a change of the superblock in place in the middle of which a program died. There are two: that of
+    /// [`set_recover`](Self::set_recover), of which only the first store was done, is taken back; any other was the end of a log
+    /// that has the superblock still. `None` if the damage is something else.
+    fn mend_superblock(mut region: R) -> Option<R> {
+        let raw = region.bytes(superblock::OFFSET, superblock::LENGTH)?;
+        let mut raw: [u8; superblock::LENGTH] = *raw.first_chunk()?;
+        let torn = raw;
+        let incompat = Incompat::from_bits_retain(le32(&raw, S_FEATURE_INCOMPAT));
+        put_le32(&mut raw, S_FEATURE_INCOMPAT, incompat.symmetric_difference(Incompat::RECOVER).bits());
+        if Superblock::parse(&raw).is_ok() {
+            let at = superblock::OFFSET + S_FEATURE_INCOMPAT as u64;
+            region.publish_pair(at, bytes(&raw, S_FEATURE_INCOMPAT))?;
+            log::warn!("ext4: the superblock was mended: a program had died while it changed it");
+            return Some(region);
+        }
+        let mut volume = Self::unchecked(region, Superblock::parse_fields(&torn).ok()?);
+        let found = volume.journal_superblock().ok()??;
+        let (size, wide) =
+            (volume.superblock.block_size, volume.superblock.incompat.contains(Incompat::BLOCKS_64BIT));
+        if found.s_start == 0 || !found.is_own_form(wide) {
+            return None;
+        }
+        let area = volume.journal_area(&found).ok()?;
+        let blocks_count = volume.superblock.s_blocks_count;
+        let recovery = Recovery { area: &area, superblock: &found, block_size: size, blocks_count };
+        let (number, start) = volume.superblock_place();
+        let position = recovery.newest(&mut volume.region, number).ok()??;
+        let copy = volume.region.bytes(area.offset(position) + start as u64, superblock::LENGTH)?;
+        let copy = *copy.first_chunk()?;
+        // It must be the same volume's: only what changes while a volume is mounted may differ.
+        let differing = torn.chunks(8).zip(copy.chunks(8)).filter(|(one, other)| one != other).count();
+        Superblock::parse(&copy).ok()?;
+        if differing > WORDS_THAT_CHANGE {
+            return None;
+        }
+        volume.store_superblock(copy).ok()?;
+        log::warn!("ext4: the superblock was mended from the journal: a program had died while it changed it");
+        Some(volume.region)
     }
 
     /// Takes over the superblock as the log has it.

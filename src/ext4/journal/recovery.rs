@@ -188,6 +188,20 @@ impl Recovery<'_> {
         revoked
     }
 
+    /// The position of the newest copy of block `number`, if the log has one.
+    pub(super) fn newest<R: Region>(&self, region: &mut R, number: u64) -> Result<Option<u32>, MountError> {
+        let end = self.find_end(region)?;
+        let revoked = self.revoked(region, end);
+        let mut newest = None;
+        self.each_block(region, end, &revoked, &mut |_, tag, _, position| {
+            if tag.number == number {
+                newest = Some(position);
+            }
+            Ok(())
+        })?;
+        Ok(newest)
+    }
+
     /// Puts what the log holds up to `end` in place, and has `log` know the newest copies of kept blocks.
     pub(super) fn replay<R: Region>(
         &self,

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
+//! The journal against `debugfs` and `e2fsck`.
+
+mod crash;
+
 use super::*;
 use crate::ext4::testing::Image;
 
