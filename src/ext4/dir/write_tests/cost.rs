@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn a_name_costs_the_same_in_a_large_directory() {
     let mut subject = Subject::new("64M", &["-b", "4096"]);
-    let mut time = |subject: &mut Subject, from: usize, to: usize| {
+    let time = |subject: &mut Subject, from: usize, to: usize| {
         let mut fastest = Duration::MAX;
         for start in (from..to).step_by(100) {
             let begin = Instant::now();
