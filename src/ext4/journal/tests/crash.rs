@@ -13,8 +13,8 @@ use crate::ext4::field::{le32, put_le32};
 use crate::ext4::testing::{Image, NOON, Numbers};
 use crate::mem::region::Region;
 
-/// `s_kbytes_written`: the workload counts its transactions there.
-const COUNTER: usize = 0x178;
+/// `s_mkfs_time`: the workload counts its transactions there.
+const COUNTER: usize = 0x108;
 /// The blocks that the workload changes, all free.
 const BLOCKS: u64 = 40;
 
@@ -148,7 +148,7 @@ impl Judge<'_> {
 
 fn free_blocks(options: &[&str]) -> (Image, u64) {
     let image = Image::new("8M", options, |_| {});
-    image.debugfs("set_super_value kbytes_written 0");
+    image.debugfs("set_super_value mkfs_time @0");
     let blocks: u64 = image.header("Block count").parse().unwrap();
     (image, blocks - BLOCKS - 1)
 }
