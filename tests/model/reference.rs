@@ -176,7 +176,7 @@ pub struct Reference {
     pub touched: BTreeSet<Id>,
     /// Each number with each generation that it ever had.
     pub seen: BTreeSet<(u64, u64)>,
-    /// Inodes that were free when there was nothing but what `mkfs.ext4` makes.
+    /// Inodes that files can have, free or not.
     pub free_inodes: u64,
 }
 
