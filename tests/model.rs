@@ -19,7 +19,7 @@ use model::operation::sequences;
 use model::server::Flavour;
 
 /// Most operations of a sequence.
-const LONGEST: usize = 150;
+const LONGEST: usize = 100;
 
 fn cases(default: u32) -> u32 {
     let long = std::env::var_os("SKERRY_LONG").is_some_and(|value| value != "0");
@@ -94,8 +94,8 @@ static PLAIN: Flavour = Flavour {
 static LARGE_BLOCKS: Flavour = Flavour {
     name: "4 KiB blocks",
     // `mkfs.ext4` makes no journal on fewer blocks.
-    size: "8M",
-    bad_blocks: 1300..1900,
+    size: "9M",
+    bad_blocks: 1400..2200,
     options: &["-b", "4096", "-I", "256", "-N", "64", "-J", "size=4"],
     block_size: 4096,
     large_inodes: true,
