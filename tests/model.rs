@@ -104,15 +104,15 @@ static LARGE_BLOCKS: Flavour = Flavour {
 
 #[test]
 fn the_server_and_the_model_agree_with_blocks_of_1_kib() {
-    try_sequences(&SMALL_BLOCKS, cases(150));
+    try_sequences(&SMALL_BLOCKS, cases(200));
 }
 
 #[test]
 fn the_server_and_the_model_agree_with_small_inodes_and_no_checksums() {
-    try_sequences(&PLAIN, cases(75));
+    try_sequences(&PLAIN, cases(100));
 }
 
 #[test]
 fn the_server_and_the_model_agree_with_blocks_of_4_kib() {
-    try_sequences(&LARGE_BLOCKS, cases(150));
+    try_sequences(&LARGE_BLOCKS, cases(200));
 }

@@ -105,7 +105,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         (2, (s.clone(), f.clone(), any::<bool>(), 0..20u8, 0..9u8, 0..2u8).prop_map(|(s, f, write, start, length, process)| O::GetLock { s, f, write, start, length, process }).boxed()),
         (2, (s.clone(), d.clone(), f.clone(), 1..40u8).prop_map(|(s, d, f, count)| O::Fill { s, d, f, count }).boxed()),
         (2, (s.clone(), d.clone(), 1..60u8, 0..4u8).prop_map(|(s, d, count, skip)| O::Drain { s, d, count, skip }).boxed()),
-        (2, (s.clone(), f.clone(), any::<u8>(), 1..60u8, any::<u8>()).prop_map(|(s, f, start, count, seed)| O::Comb { s, f, start, count, seed }).boxed()),
+        (2, (s.clone(), f.clone(), any::<u8>(), 1..150u8, any::<u8>()).prop_map(|(s, f, start, count, seed)| O::Comb { s, f, start, count, seed }).boxed()),
         (1, (s.clone(), n.clone()).prop_map(|(s, n)| O::Hog { s, n }).boxed()),
         (24, Just(O::Commit).boxed()),
         (1, Just(O::Kill).boxed()),
