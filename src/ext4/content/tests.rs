@@ -295,6 +295,21 @@ fn a_full_volume_gives_short_writes_and_then_an_error_that_changes_nothing() {
 }
 
 #[test]
+fn a_write_is_not_cut_short_while_there_is_space_that_was_freed() {
+    let (image, numbers) = volume("4M", &["-b", "1024"], 2);
+    let mut volume = image.mount_writable();
+    let chunk = [7; 60_000];
+    let mut end = 0;
+    // Until the volume is full.
+    while let Ok(count) = write(&mut volume, numbers[0], end, &chunk) {
+        end += u64::from(count);
+    }
+    resize(&mut volume, numbers[0], 0);
+    assert_eq!(write(&mut volume, numbers[1], 0, &chunk), Ok(60_000));
+    image.check(volume);
+}
+
+#[test]
 fn what_a_file_held_behind_its_end_is_never_seen_again() {
     for options in KINDS {
         let (image, numbers) = volume("8M", options, 1);

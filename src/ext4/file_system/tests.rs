@@ -248,6 +248,42 @@ fn orphans_are_reclaimed_by_the_next_mount() {
 }
 
 #[test]
+fn a_volume_that_is_unmounted_keeps_no_orphan_though_it_is_open() {
+    let image = image(&["-b", "1024"]);
+    let mut volume = image.mount_writable();
+    let (root, before) = (volume.root(), free(&volume));
+    let node = file(&mut volume, "open");
+    write(&mut volume, node, &[1; 100_000]);
+    let directory = create(&mut volume, root, "directory", NewKind::Directory).unwrap();
+    volume.retain(node).unwrap();
+    volume.retain(directory).unwrap();
+    volume.remove(root, b"open", Removal::File).unwrap();
+    volume.remove(root, b"directory", Removal::Directory).unwrap();
+    volume.rest().unwrap();
+    assert_eq!(free(&volume), before);
+    volume.release(node);
+    image.check(volume);
+}
+
+#[test]
+fn a_directory_that_was_removed_holds_nothing_and_is_nowhere() {
+    let image = image(&[]);
+    let mut volume = image.mount_writable();
+    let root = volume.root();
+    let above = create(&mut volume, root, "above", NewKind::Directory).unwrap();
+    let below = create(&mut volume, above, "below", NewKind::Directory).unwrap();
+    volume.retain(below).unwrap();
+    volume.remove(above, b"below", Removal::Directory).unwrap();
+    volume.remove(root, b"above", Removal::Directory).unwrap();
+    assert_eq!(volume.parent(below), Err(Errno::ENOENT));
+    assert_eq!(volume.lookup(below, b"name"), Err(Errno::ENOENT));
+    assert_eq!(volume.read_directory(below, 0, &mut |_| ControlFlow::Continue(())), Err(Errno::ENOENT));
+    assert_eq!(links(&volume, below), 0);
+    volume.release(below);
+    image.check(volume);
+}
+
+#[test]
 fn a_name_moves_within_and_across_directories() {
     let image = image(&[]);
     let mut volume = image.mount_writable();
