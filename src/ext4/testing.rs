@@ -130,9 +130,11 @@ impl Image {
         Volume::mount(self.bytes()).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The volume to be changed, at [`NOON`].
+    /// The volume to be changed, at [`NOON`]. It needs a journal: `mkfs.ext4` makes none in fewer than 2048 blocks.
     pub(super) fn mount_writable(&self) -> TestVolume {
-        Volume::mount_writable(self.bytes(), || NOON).unwrap_or_else(|error| panic!("{error}"))
+        let volume = Volume::mount_writable(self.bytes(), || NOON).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(volume.read_only_reason(), None);
+        volume
     }
 
     /// Unmounts `volume`, which was mounted from here, into the file, and has `e2fsck` find nothing to complain of.
