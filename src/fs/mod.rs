@@ -297,7 +297,7 @@ pub trait FileSystem {
     /// The attributes of `node`.
     ///
     /// # Errors
-    /// ENOENT if the node is no more; EUCLEAN.
+    /// ESTALE if the node is no more; EUCLEAN.
     fn attributes(&self, node: Node) -> Result<Attributes, Errno>;
 
     /// Puts up to `count` bytes of the regular file `node` from `offset` on into `sink`; holes are zeros.
