@@ -9,16 +9,18 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'USAGE'
-usage: tests/run.sh [STEP ...]
+usage: tests/run.sh [--long] [STEP ...]
 
 Runs the steps named, or all of them in this order:
   style      cargo fmt --check, clippy with warnings denied
   deny       cargo deny: licenses, bans, sources (installs cargo-deny below target/tools once)
   unit       unit tests of the core and the host library
-  ext4       the ext4 reader against mkfs.ext4, debugfs and e2fsck
+  ext4       what ext4 volumes are read as, against mkfs.ext4, debugfs and e2fsck
   ring       the image in QEMU, driven over the preallocated ring and through the bridge; what is written survives a kill
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
+
+With --long, the unit tests do more of what they do at random.
 USAGE
 }
 
@@ -79,6 +81,10 @@ build_image() { cargo build --locked --quiet --release -p skerry-boot; }
 
 host_test() { cargo test --locked --quiet -p skerry-host "$@"; }
 
+if [ "${1-}" = --long ]; then
+    export SKERRY_LONG=1
+    shift
+fi
 for name in "$@"; do
     case $name in
         style | deny | unit | ext4 | ring | client | conformance) ;;
