@@ -68,7 +68,6 @@ mod truncate;
 mod xattr;
 
 use core::fmt;
-use core::ops::ControlFlow;
 
 pub use acl::AclFault;
 pub use blockmap::BlockMapFault;
@@ -83,7 +82,6 @@ pub use features::{Incompat, RoCompat};
 pub use group::GroupFault;
 pub use htree::IndexFault;
 pub use inline::InlineFault;
-use inode::Inode;
 pub use inode::InodeFault;
 pub use journal::JournalStatistics;
 pub use mapping::Run;
@@ -91,8 +89,7 @@ use superblock::Superblock;
 pub use symlink::SymlinkFault;
 pub use xattr::AttributeFault;
 
-use crate::fs::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node, Timestamp};
-use crate::mem::Sink;
+use crate::fs::{Errno, FileKind, Node, Timestamp};
 use crate::mem::region::Region;
 
 /// A mounted volume.
@@ -229,7 +226,9 @@ impl<R: Region> fmt::Debug for Volume<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mem::Full;
+    use crate::fs::{DirectoryEntry, FileSystem};
+    use crate::mem::{Full, Sink};
+    use core::ops::ControlFlow;
     use std::time::{Duration, Instant};
     use std::vec::Vec;
     use testing::{Image, Numbers, set_superblock};

@@ -411,6 +411,8 @@ fn a_file_with_a_block_map_is_overwritten_but_not_extended() {
     let image = Image::new("4M", &["-t", "ext3", "-b", "1024"], |root| {
         std::fs::write(root.join("file"), pattern(300_000)).unwrap();
     });
+    // As `tune2fs -O extents` leaves it: old files keep their maps.
+    image.debugfs("feature extents");
     let number = image.inode("/file");
     let mut volume = image.mount_writable();
     write_all(&mut volume, number, 5000, &[1; 280_000]).unwrap();
