@@ -35,6 +35,8 @@ mod content;
 mod create;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod crash_suite;
 mod dir;
 mod dirent;
 mod ea_inode;
