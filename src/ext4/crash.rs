@@ -155,7 +155,8 @@ impl Record {
     /// A control: the record as if flush `index` had done nothing.
     pub(super) fn without_flush(&self, index: usize) -> Self {
         let mut record = self.clone();
-        let flushes: Vec<usize> = (0..self.events.len()).filter(|at| self.events[*at] == Event::Flush).collect();
+        let flushes: Vec<usize> =
+            (0..self.events.len()).filter(|at| self.events[*at] == Event::Flush).collect();
         record.events.remove(flushes[index]);
         record
     }
@@ -215,7 +216,8 @@ impl Record {
         let ordered = |event: &Event| matches!(event, Event::Publish(..) | Event::Flush);
         let whole = self.events[..point].iter().rposition(ordered).map_or(0, |last| last + 1);
         // Stores that the compiler moved up from behind `point` are among those that may be there.
-        let end = self.events[point..].iter().position(ordered).map_or(self.events.len(), |next| point + next);
+        let end =
+            self.events[point..].iter().position(ordered).map_or(self.events.len(), |next| point + next);
         let likely = 1 + numbers.below(7);
         for (index, event) in self.events[..end].iter().enumerate() {
             let (Event::Store(offset, stored) | Event::Publish(offset, stored)) = event else { continue };

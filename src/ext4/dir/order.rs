@@ -30,6 +30,9 @@ const END: u64 = 1 << 63;
 /// Bits of a [`Found::place`] that say where in its leaf a record is, in units of 4 bytes.
 const OFFSET_BITS: u32 = 10;
 
+/// Takes a record, with the number of its leaf in the round and its position.
+type VisitRecord<'a, 'v> = dyn FnMut(u32, &Record<'v>, u64) -> Result<ControlFlow<()>, Error> + 'a;
+
 /// Where the names are.
 enum Source<'v, F> {
     /// In the one block of the directory, behind `.` and `..`.
@@ -195,7 +198,7 @@ impl<'v, R: Region> Directory<'v, R> {
         &self,
         source: &Source<'v, F>,
         from: u64,
-        visit: &mut dyn FnMut(u32, &Record<'v>, u64) -> Result<ControlFlow<()>, Error>,
+        visit: &mut VisitRecord<'_, 'v>,
     ) -> Result<u64, Error>
     where
         F: Fn(u32) -> Result<&'v [u8], Error>,

@@ -105,12 +105,13 @@ impl Subject {
         for file in self.files {
             let links = 1 + self.model.values().filter(|inode| **inode == file).count();
             let links = u16::try_from(links).unwrap();
-            self.volume
-                .edit_inode(file, |inode| {
+            let set = |volume: &mut TestVolume| {
+                volume.edit_inode(file, |inode| {
                     inode.set_links(links);
                     Ok(())
                 })
-                .unwrap();
+            };
+            self.volume.atomically(set).unwrap();
         }
         self.image.check(self.volume);
         self.image
@@ -293,7 +294,7 @@ fn a_third_level_is_made_with_large_dir() {
 fn when_the_volume_is_full_a_name_is_refused_and_nothing_is_changed() {
     for options in [&["-b", "1024", "-N", "64"][..], &["-b", "1024", "-N", "64", "-O", "^dir_index"]] {
         let mut numbers = Numbers(0xe05);
-        let mut subject = Subject::new("1M", options);
+        let mut subject = Subject::new("3M", options);
         let mut refused = 0;
         while refused < 20 {
             let free = subject.volume.status().unwrap().blocks_free;

@@ -6,7 +6,7 @@
 //! |------------|----------------------------------------------------------------------|
 //! | `format`   | the structures and their checksums                                   |
 //! | `area`     | where the journal lies; `table`: finding its copies by block number  |
-//! | `log`      | staging, commit, flush, and the tail of a mounted volume             |
+//! | `log`      | the journal of a mounted volume: staging; its `commit`, its `flush` |
 //! | `mount`    | from a clean or a crashed volume to a running log, and back          |
 //! | `recovery` | what a crash left is checked and put in place                        |
 //!

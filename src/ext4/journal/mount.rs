@@ -322,7 +322,9 @@ impl<R: Region> Volume<R> {
             return None;
         }
         volume.store_superblock(copy).ok()?;
-        log::warn!("ext4: the superblock was mended from the journal: a program had died while it changed it");
+        log::warn!(
+            "ext4: the superblock was mended from the journal: a program had died while it changed it"
+        );
         Some(volume.region)
     }
 

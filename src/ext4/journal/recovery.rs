@@ -66,6 +66,9 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Takes a data block: its tag, the sequence number of its transaction, its position.
+type Visit<'a, R> = dyn FnMut(&mut R, &Tag, u32, u32) -> Result<(), MountError> + 'a;
+
 /// A log that is to be recovered.
 pub(super) struct Recovery<'a> {
     pub area: &'a Area,
@@ -124,14 +127,13 @@ impl Recovery<'_> {
         Ok(end)
     }
 
-    /// Shows `visit` each data block of the log up to `end` that is not revoked, in order: its tag, the sequence number of its
-    /// transaction, its position.
+    /// Shows `visit` each data block of the log up to `end` that is not revoked, in order.
     fn each_block<R: Region>(
         &self,
         region: &mut R,
         end: End,
         revoked: &BTreeMap<u64, u32>,
-        visit: &mut dyn FnMut(&mut R, &Tag, u32, u32) -> Result<(), MountError>,
+        visit: &mut Visit<'_, R>,
     ) -> Result<(), MountError> {
         let mut cursor = self.cursor();
         while cursor.sequence != end.sequence {

@@ -9,8 +9,10 @@ fn no_byte_of_a_directory_can_make_a_change_panic() {
     let options = ["-b", "1024", "-O", "^metadata_csum,^uninit_bg"];
     for (names, seed) in [(3, 1), (200, 2)] {
         let mut numbers = Numbers(seed);
-        let mut subject = Subject::new("1M", &options);
+        let mut subject = Subject::new("4M", &options);
         churn(&mut subject, &mut numbers, names, names);
+        // What is changed below is what is read then.
+        subject.volume.flush_volume().unwrap();
         let places: Vec<usize> = {
             let directory = subject.volume.directory_of(subject.directory).unwrap();
             (0..directory.layout().unwrap().index.blocks.min(4))
@@ -46,8 +48,9 @@ fn no_byte_of_a_directory_can_make_a_change_panic() {
 
 #[test]
 fn a_damaged_index_is_not_changed() {
-    let mut subject = Subject::new("2M", &["-b", "1024", "-O", "^metadata_csum,^uninit_bg"]);
+    let mut subject = Subject::new("4M", &["-b", "1024", "-O", "^metadata_csum,^uninit_bg"]);
     churn(&mut subject, &mut Numbers(0xbad), 300, 300);
+    subject.volume.flush_volume().unwrap();
     let (directory, file) = (subject.directory, subject.files[0]);
     let (first, leaf) = {
         let directory = subject.volume.directory_of(directory).unwrap();

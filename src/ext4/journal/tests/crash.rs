@@ -6,24 +6,23 @@
 use std::string::String;
 use std::vec::Vec;
 
-use crate::ext4::superblock::Superblock;
-use crate::ext4::{MountError, Volume};
 use crate::ext4::crash::{Crash, Event, Record, Recorder};
 use crate::ext4::field::{le32, put_le32};
+use crate::ext4::superblock::Superblock;
 use crate::ext4::testing::{Image, NOON, Numbers};
-use crate::mem::region::Region;
+use crate::ext4::{MountError, Volume};
 
-/// `s_kbytes_written`: the workload counts its transactions there.
-const COUNTER: usize = 0x178;
+/// `s_mkfs_time`: the workload counts its transactions there.
+const COUNTER: usize = 0x108;
 /// The blocks that the workload changes, all free.
-const BLOCKS: u64 = 40;
+const BLOCKS: usize = 40;
 
 /// A workload on a volume that `image` holds: block `first + i` has, after each transaction, what [`states`] say.
 struct Workload {
     first: u64,
     size: usize,
     /// For each number of transactions, the last one that changed each block.
-    states: Vec<[u32; BLOCKS as usize]>,
+    states: Vec<[u32; BLOCKS]>,
 }
 
 /// What transaction `transaction` makes of block `block`.
@@ -44,13 +43,13 @@ impl Workload {
         let recorder = Recorder::new(image.bytes());
         let mut volume = Volume::mount_writable(recorder, || NOON).unwrap();
         let size = volume.superblock.block_size as usize;
-        let mut workload = Self { first, size, states: std::vec![[0; BLOCKS as usize]] };
+        let mut workload = Self { first, size, states: std::vec![[0; BLOCKS]] };
         let mut numbers = Numbers(seed);
         for transaction in 1..=transactions {
             let mut state = *workload.states.last().unwrap();
             for _ in 0..=numbers.below(3) {
                 let (fails, changes) = (numbers.below(8) == 0, numbers.below(5));
-                let blocks: Vec<usize> = (0..=changes).map(|_| numbers.below(BLOCKS as usize)).collect();
+                let blocks: Vec<usize> = (0..=changes).map(|_| numbers.below(BLOCKS)).collect();
                 let result = volume.atomically(|volume| {
                     for &block in &blocks {
                         let bytes = content(transaction, block as u64, size);
@@ -84,7 +83,7 @@ impl Workload {
     fn is_state(&self, bytes: &[u8], transaction: u32) -> bool {
         let Some(state) = self.states.get(transaction as usize) else { return false };
         state.iter().zip(0..).all(|(&transaction, block)| {
-            let start = (self.first + block) as usize * self.size;
+            let start = usize::try_from(self.first + block).unwrap() * self.size;
             bytes[start..start + self.size] == content(transaction, block, self.size)
         })
     }
@@ -93,7 +92,9 @@ impl Workload {
     fn judge(&self, recovered: &[u8], least: u64) -> Result<u32, String> {
         let found = self.state(recovered).ok_or("a state between two transactions")?;
         // Transactions that changed nothing leave the counter as it was.
-        let least = (0..=least as usize).rev().find(|at| *at == 0 || self.states[*at] != self.states[at - 1]);
+        let least = (0..=usize::try_from(least).unwrap())
+            .rev()
+            .find(|at| *at == 0 || self.states[*at] != self.states[at - 1]);
         if (found as usize) < least.unwrap() {
             return Err(std::format!("transaction {least:?} was lost: {found}"));
         }
@@ -148,9 +149,9 @@ impl Judge<'_> {
 
 fn free_blocks(options: &[&str]) -> (Image, u64) {
     let image = Image::new("8M", options, |_| {});
-    image.debugfs("set_super_value kbytes_written 0");
+    image.debugfs("set_super_value mkfs_time @0");
     let blocks: u64 = image.header("Block count").parse().unwrap();
-    (image, blocks - BLOCKS - 1)
+    (image, blocks - BLOCKS as u64 - 1)
 }
 
 /// States with a half changed superblock: only those while the log starts or ends.
