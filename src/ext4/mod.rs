@@ -35,6 +35,8 @@ mod content;
 #[cfg(test)]
 mod crash;
 mod create;
+#[cfg(test)]
+mod crash_suite;
 mod dir;
 mod dirent;
 mod ea_inode;
