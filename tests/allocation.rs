@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! No request makes the server allocate: all its memory is there before the first one.
+//! No request makes the server allocate, and no change a volume: all memory is there before the first one.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -9,11 +9,11 @@ use std::ptr::NonNull;
 
 use skerry::fs::{
     AttributeChanges, AttributeExistence, Attributes, Caller, DirectoryEntry, Errno, FileKind, FileSystem,
-    FileSystemStatus, NewFile, Node, Position, Removal, Timestamp,
+    FileSystemStatus, NewFile, NewKind, Node, Position, Removal, Timestamp,
 };
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::scatter::ScatterList;
-use skerry::mem::{Sink, Source};
+use skerry::mem::{Short, Sink, Source};
 use skerry::server::{ExportList, Exports, LockTable, Scratch, Session, SessionLimits};
 use skerry::wire::{
     Fid, GetattrMask, LockFlags, LockType, MessageType, Names, OpenFlags, SetattrMask, Tag, Tattach, Tclunk,
@@ -296,4 +296,86 @@ fn no_request_makes_the_server_allocate() {
 
     // Of each round, only the walk to nothing and Tstatfs fail; so the others did what they are here for.
     assert_eq!(session.statistics().errors, 20);
+}
+
+/// Bytes to be written.
+struct Bytes<'a>(&'a [u8]);
+
+impl Source for Bytes<'_> {
+    fn remaining(&self) -> usize {
+        self.0.len()
+    }
+
+    fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short> {
+        let (taken, rest) = self.0.split_at_checked(bytes.len()).ok_or(Short)?;
+        bytes.copy_from_slice(taken);
+        self.0 = rest;
+        Ok(())
+    }
+}
+
+/// A volume of 64 MiB with blocks of 1 KiB, as `mkfs.ext4` makes it.
+fn volume() -> skerry::ext4::Volume<Vec<u8>> {
+    let path = std::env::temp_dir().join(format!("skerry-allocation-{}", std::process::id()));
+    let made = std::process::Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-b", "1024"])
+        .arg(&path)
+        .arg("64M")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .unwrap_or_else(|error| panic!("mkfs.ext4: {error} (the tests need the package e2fsprogs)"));
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let clock = || Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
+    skerry::ext4::Volume::mount_writable(bytes, clock).unwrap()
+}
+
+#[test]
+fn no_change_of_a_volume_allocates() {
+    const FILES: usize = 2500;
+    let names: Vec<String> = (0..FILES).map(|number| format!("a name that fills leaves {number}")).collect();
+    let mut volume = volume();
+    let (root, user) = (volume.root(), Caller { uid: 1000 });
+    let new = |kind| NewFile { kind, mode: 0o755, uid: 1000, gid: 1000 };
+    let data = vec![7; 100_000];
+    let before = ALLOCATIONS.with(Cell::get);
+
+    let directory = volume.create(user, root, b"directory", &new(NewKind::Directory)).unwrap();
+    let scattered = volume.create(user, root, b"scattered", &new(NewKind::Regular)).unwrap();
+    volume.retain(scattered).unwrap();
+    for (place, name) in (0..).zip(&names) {
+        let file = volume.create(user, directory, name.as_bytes(), &new(NewKind::Regular)).unwrap();
+        volume.write(user, file, Position::End, &mut Bytes(&data[..1500])).unwrap();
+        volume.write(user, scattered, Position::At(place * 3000), &mut Bytes(&data[..1000])).unwrap();
+        volume.set_attribute(user, file, b"user.name", &data[..300], AttributeExistence::Any).unwrap();
+        if place % 7 == 0 {
+            volume.commit().unwrap();
+        }
+        if place % 500 == 0 {
+            volume.synchronize().unwrap();
+        }
+    }
+    volume.remove(root, b"scattered", Removal::File).unwrap();
+    volume.write(user, scattered, Position::At(0), &mut Bytes(&data[..])).unwrap();
+    volume.release(scattered);
+    let other = volume.create(user, root, b"other", &new(NewKind::Directory)).unwrap();
+    for (place, name) in names.iter().enumerate() {
+        let from = (directory, name.as_bytes());
+        match place % 3 {
+            0 => volume.rename(user, from, (other, name.as_bytes())).unwrap(),
+            1 => volume.remove(directory, name.as_bytes(), Removal::File).unwrap(),
+            _ => {
+                let file = volume.lookup(directory, name.as_bytes()).unwrap();
+                let size = AttributeChanges { size: Some(700), ..AttributeChanges::default() };
+                volume.set_attributes(user, file, &size).unwrap();
+                volume.link(user, file, other, name.as_bytes()).unwrap();
+            }
+        }
+        if place % 8 == 0 {
+            volume.commit().unwrap();
+        }
+    }
+    volume.synchronize().unwrap();
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
 }

@@ -42,6 +42,8 @@ mod content;
 #[cfg(test)]
 mod crash;
 mod create;
+#[cfg(test)]
+mod crash_suite;
 mod dir;
 mod dirent;
 mod ea_inode;

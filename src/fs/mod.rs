@@ -106,8 +106,6 @@ pub struct Attributes {
 /// What `statfs` tells of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystemStatus {
-    /// `f_type`, the magic number.
-    pub kind: u32,
     /// Unit of the three block counts, in bytes.
     pub block_size: u32,
     /// Data blocks in all.

@@ -382,6 +382,10 @@ impl<R: Region> Volume<R> {
     }
 
     fn end_log(&mut self) -> Result<(), Error> {
+        if self.log.is_some() {
+            // A clean volume has no orphans, so a file without a name goes although somebody has it open.
+            self.reclaim_orphans()?;
+        }
         self.flush_volume()?;
         // Once more, so that what that copied home is durable, and only the kept blocks are missing there.
         self.flush_region()?;
