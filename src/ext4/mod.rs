@@ -32,9 +32,9 @@ mod blockmap;
 mod blockmap_edit;
 mod checksum;
 mod content;
-mod create;
 #[cfg(test)]
 mod crash;
+mod create;
 mod dir;
 mod dirent;
 mod ea_inode;
