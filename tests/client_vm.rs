@@ -5,6 +5,8 @@
 //! The oracle is the kernel's own ext4, which reads the same volume as a block device in the same client. The
 //! sums of what was imported are the host's.
 
+#[path = "client_vm/churn.rs"]
+mod churn;
 #[path = "client_vm/source_tree.rs"]
 mod source_tree;
 #[path = "client_vm/writing.rs"]
@@ -27,7 +29,7 @@ const MSIZES: [u32; 3] = [LARGEST_MSIZE, 8192, 131_096];
 
 /// Whether there is time for everything.
 fn long() -> bool {
-    std::env::var_os("SKERRY_LONG").is_some()
+    std::env::var_os("SKERRY_LONG").is_some_and(|value| value == "1")
 }
 
 /// Directories below `target/`, where there is room for a volume.

@@ -29,7 +29,7 @@ const NO_LINK_MAX: &str = "link::link_count_max";
 
 /// Operations of each run of fsx: as many as `SKERRY_FSX_OPERATIONS` says.
 fn fsx_operations() -> String {
-    std::env::var("SKERRY_FSX_OPERATIONS").unwrap_or_else(|_| "5000".to_owned())
+    std::env::var("SKERRY_FSX_OPERATIONS").unwrap_or_else(|_| "2000".to_owned())
 }
 
 /// A directory of its own with a volume of 256 MiB in it.
@@ -39,11 +39,16 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_blocks("4096")
+    }
+
+    /// With blocks of so many bytes.
+    fn with_blocks(size: &str) -> Self {
         fs::create_dir_all(workspace::target()).unwrap();
         let bench = Self { directory: tempfile::tempdir_in(workspace::target()).unwrap() };
         let mut make = Command::new("/usr/sbin/mkfs.ext4");
         assert!(
-            make.args(["-q", "-F", "-b", "4096"]).arg(bench.volume()).arg("256M").status().unwrap().success()
+            make.args(["-q", "-F", "-b", size]).arg(bench.volume()).arg("256M").status().unwrap().success()
         );
         bench
     }
@@ -160,6 +165,7 @@ fn passed_all_but(name: &str, output: &Output, expected: (&[&str], &[&str])) {
 }
 
 #[test]
+#[ignore = "takes minutes, and judges the programs rather than the server; tests/run.sh --long"]
 fn pjdfstest_passes_on_the_kernels_ext4() {
     let bench = Bench::new();
     passed_all_but("pjdfstest-ext4", &bench.on_disk("pjdfstest"), (&[], &[]));
@@ -185,6 +191,7 @@ fn fsx_passed(name: &str, output: &Output) {
 }
 
 #[test]
+#[ignore = "takes minutes, and judges the programs rather than the server; tests/run.sh --long"]
 fn fsx_passes_on_the_kernels_ext4() {
     let bench = Bench::new();
     fsx_passed("fsx-ext4", &bench.on_disk(&format!("fsx mapped {} 1 2", fsx_operations())));
@@ -193,12 +200,12 @@ fn fsx_passes_on_the_kernels_ext4() {
 
 #[test]
 fn fsx_passes_on_the_share_with_each_cache() {
-    for (cache, name, configuration) in [
-        (Cache::None, "none", "unmapped"),
-        (Cache::Mmap, "mmap", "mapped"),
-        (Cache::Loose, "loose", "mapped"),
+    for (cache, name, configuration, block_size) in [
+        (Cache::None, "none", "unmapped", "1024"),
+        (Cache::Mmap, "mmap", "mapped", "2048"),
+        (Cache::Loose, "loose", "mapped", "4096"),
     ] {
         let arguments = format!("fsx {configuration} {} 1 2 3", fsx_operations());
-        fsx_passed(&format!("fsx-share-{name}"), &Bench::new().on_share(cache, &arguments));
+        fsx_passed(&format!("fsx-share-{name}"), &Bench::with_blocks(block_size).on_share(cache, &arguments));
     }
 }
