@@ -34,7 +34,7 @@ fn try_sequences(flavour: &Flavour, number: u32) {
     let config = Config {
         cases: number,
         failure_persistence: None,
-        max_shrink_time: 120_000,
+        max_shrink_time: 40_000,
         max_shrink_iters: 4000,
         rng_seed: RngSeed::Fixed(seed),
         ..Config::default()
@@ -74,6 +74,7 @@ fn try_sequences(flavour: &Flavour, number: u32) {
 static SMALL_BLOCKS: Flavour = Flavour {
     name: "1 KiB blocks",
     size: "2600K",
+    bad_blocks: 0..0,
     options: &["-b", "1024", "-I", "256", "-N", "64", "-J", "size=1"],
     block_size: 1024,
     large_inodes: true,
@@ -83,6 +84,7 @@ static SMALL_BLOCKS: Flavour = Flavour {
 static PLAIN: Flavour = Flavour {
     name: "1 KiB blocks, small inodes, without checksums",
     size: "2600K",
+    bad_blocks: 0..0,
     options: &["-b", "1024", "-I", "128", "-N", "64", "-J", "size=1", "-O", "^metadata_csum,^64bit,^flex_bg,uninit_bg"],
     block_size: 1024,
     large_inodes: false,
@@ -91,7 +93,9 @@ static PLAIN: Flavour = Flavour {
 
 static LARGE_BLOCKS: Flavour = Flavour {
     name: "4 KiB blocks",
-    size: "7M",
+    // `mkfs.ext4` makes no journal on fewer blocks.
+    size: "8M",
+    bad_blocks: 1300..1900,
     options: &["-b", "4096", "-I", "256", "-N", "64", "-J", "size=4"],
     block_size: 4096,
     large_inodes: true,

@@ -113,15 +113,15 @@ impl<R: Region> Volume<R> {
                 self.atomically(|volume| volume.place_write(number, caller, position, wanted, &mut plan));
             match placed {
                 Ok(()) => break,
-                // What there was room for is written: the operation again, with so much.
-                Err(Error::Reply(Errno::ENOSPC)) if plan.length > 0 && plan.length < wanted => {
-                    wanted = plan.length;
-                }
                 // A flush makes free what was freed since the last one.
-                Err(Error::Reply(Errno::ENOSPC)) if !flushed => {
+                Err(Error::Reply(Errno::ENOSPC)) if !flushed && self.has_unflushed() => {
                     self.flush_volume()?;
                     flushed = true;
                     wanted = all;
+                }
+                // What there was room for is written: the operation again, with so much.
+                Err(Error::Reply(Errno::ENOSPC)) if plan.length > 0 && plan.length < wanted => {
+                    wanted = plan.length;
                 }
                 Err(error) => return Err(error),
             }

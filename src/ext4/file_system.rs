@@ -48,8 +48,16 @@ impl<R: Region> Volume<R> {
     }
 
     /// The directory of a node that was handed out.
+    ///
+    /// # Errors
+    /// ENOENT for one that was removed and that somebody has open: it holds nothing, and the one above it may be another by
+    /// now.
     fn directory(&self, node: Node) -> Result<Directory<'_, R>, Error> {
-        Directory::new(self, self.file(node)?)
+        let inode = self.file(node)?;
+        if inode.kind == FileKind::Directory && inode.links == 0 {
+            return Err(Errno::ENOENT.into());
+        }
+        Directory::new(self, inode)
     }
 
     /// Runs `operation`, which changes the files `nodes`: all or nothing. Where space ends, what was freed since the

@@ -23,7 +23,10 @@ impl Content {
     /// Up to `count` bytes from `offset` on: fewer at the end.
     pub fn read(&self, offset: u64, count: usize) -> Vec<u8> {
         let end = self.size.min(offset.saturating_add(count as u64));
-        let mut bytes = vec![0; end.saturating_sub(offset) as usize];
+        if end <= offset {
+            return Vec::new();
+        }
+        let mut bytes = vec![0; (end - offset) as usize];
         for (number, piece) in self.pieces.range(offset / PIECE..end.div_ceil(PIECE)) {
             let start = number * PIECE;
             let (from, to) = (start.max(offset), (start + PIECE).min(end));

@@ -501,7 +501,8 @@ impl Resolver<'_> {
                 let newfid = self.clone_fid(0, &mut requests);
                 let name = new_name(*n % 8);
                 requests.push(Request::Create { fid: newfid, name, flags: 2, mode: 0o644, gid });
-                for number in 0..24 {
+                let left = self.reference.circumstances.blocks * self.reference.block_size;
+                for number in 0..left / 65_536 + 2 {
                     let offset = number * 65_536;
                     requests.push(Request::Write { fid: newfid, offset, data: bytes(65_536, *n) });
                 }

@@ -3,6 +3,7 @@
 //! The real server on a real volume, in this process: messages in guest memory, a volume in mapped memory that outlives it.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
 use std::ptr::NonNull;
@@ -48,6 +49,8 @@ pub struct Flavour {
     /// As `mkfs.ext4` takes it.
     pub size: &'static str,
     pub options: &'static [&'static str],
+    /// Blocks that are not to be used, so that less is left.
+    pub bad_blocks: Range<u32>,
     pub block_size: u64,
     /// Whether times have nanoseconds, and files a time of creation.
     pub large_inodes: bool,
@@ -66,7 +69,9 @@ impl Flavour {
         self.image.get_or_init(|| {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("volume");
-            let made = tool("mkfs.ext4").args(["-q", "-F"]).args(self.options).arg(&file).arg(self.size).output();
+            let list = directory.path().join("list");
+            std::fs::write(&list, self.bad_blocks.clone().map(|block| format!("{block}\n")).collect::<String>()).unwrap();
+            let made = tool("mkfs.ext4").args(["-q", "-F", "-l"]).arg(&list).args(self.options).arg(&file).arg(self.size).output();
             let made = made.expect("mkfs.ext4 (the tests need the package e2fsprogs)");
             assert!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr));
             std::fs::read(file).unwrap()

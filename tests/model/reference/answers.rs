@@ -80,7 +80,7 @@ impl Reference {
             Request::StatFs { fid } => self.fid(session, *fid).map(|_| Expected::Status),
             Request::Read { fid, offset, count } => self.read(session, *fid, *offset, *count),
             Request::Write { fid, offset, data } => self.write(session, *fid, *offset, &data.0),
-            Request::ReadDir { fid, .. } => {
+            Request::ReadDir { fid, count, .. } => {
                 let handle = self.fid(session, *fid)?;
                 match handle.state {
                     State::Open { reads: true, .. } => {}
@@ -92,7 +92,8 @@ impl Reference {
                 if self.file(handle.file)?.links == 0 {
                     return Err(Errno::NOENT);
                 }
-                Ok(Expected::Entries(handle.file))
+                // As much takes `.`, which comes first.
+                if *count < 25 { Err(Errno::INVAL) } else { Ok(Expected::Entries(handle.file)) }
             }
             Request::ReadLink { fid } => {
                 let id = self.fid(session, *fid)?.file;
