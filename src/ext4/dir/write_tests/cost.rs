@@ -36,7 +36,7 @@ fn a_name_costs_the_same_in_a_large_directory() {
 
 /// All blocks of the volume but the journal's, as they are read.
 fn blocks(volume: &TestVolume) -> Vec<Vec<u8>> {
-    let journal = volume.any_inode(8).unwrap();
+    let journal = volume.journal_inode().unwrap();
     let mut logged = BTreeSet::new();
     let length = journal.size / u64::from(volume.superblock().block_size);
     volume
