@@ -161,6 +161,16 @@ impl Record {
         record
     }
 
+    /// A control: the record as if event `index`, a publish, came behind the next event that has a place in the order.
+    pub(super) fn with_late_publish(&self, index: usize) -> Self {
+        let mut record = self.clone();
+        let late = record.events.remove(index);
+        let ordered = |event: &Event| matches!(event, Event::Publish(..) | Event::Flush);
+        let next = record.events[index..].iter().position(ordered).map_or(record.events.len(), |next| index + next + 1);
+        record.events.insert(next, late);
+        record
+    }
+
     /// A control: the record as if no store had a place in an order.
     pub(super) fn with_publishes_unordered(&self) -> Self {
         let mut record = self.clone();

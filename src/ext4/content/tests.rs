@@ -88,7 +88,7 @@ fn blocks_in_place(volume: &mut TestVolume) -> Vec<Vec<u8>> {
     volume.flush_volume().unwrap();
     let size = volume.superblock().block_size as usize;
     let mut blocks: Vec<Vec<u8>> = volume.region.chunks(size).map(<[u8]>::to_vec).collect();
-    let journal = volume.any_inode(volume.superblock().s_journal_inum).unwrap();
+    let journal = volume.journal_inode().unwrap();
     for number in blocks_of(volume, &journal) {
         blocks[index(number)].fill(0);
     }

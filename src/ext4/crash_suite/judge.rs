@@ -17,8 +17,8 @@ use crate::ext4::testing::{NOON, Scratch};
 use crate::ext4::{MountError, Volume};
 use crate::mem::region::Region;
 
-/// The store that commits.
-const COMMIT: [u8; 4] = 0xc03b_3998_u32.to_be_bytes();
+/// The store that commits: the magic number of a block of the journal.
+pub(super) const COMMIT: [u8; 4] = 0xc03b_3998_u32.to_be_bytes();
 /// What is stored in whole blocks may be unknown in whole blocks.
 const BLOCK: u64 = 4096;
 

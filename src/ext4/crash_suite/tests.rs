@@ -8,7 +8,7 @@ use std::string::String;
 use std::sync::OnceLock;
 use std::vec::Vec;
 
-use super::judge::{Checker, Legal, Moment, is_torn, moments, mount, recover};
+use super::judge::{COMMIT, Checker, Legal, Moment, is_torn, moments, mount, recover};
 use super::tree::{Tree, observe};
 use super::workload::{Run, run};
 use crate::ext4::Volume;
@@ -73,7 +73,8 @@ impl Played {
         &self.run.record
     }
 
-    /// Moments to try: all of them, or `sample`, half of these beside a store or flush that has a place in the order.
+    /// Moments to try: all of them; or those of the mount and the unmount, and `sample` others, half of these beside a store or
+    /// flush that has a place in the order.
     fn points(&self, sample: usize, numbers: &mut Numbers) -> Vec<usize> {
         let length = self.record().len();
         if is_long() {
@@ -86,7 +87,9 @@ impl Played {
             0 => numbers.below(length),
             _ => ordered[numbers.below(ordered.len())] + numbers.below(2),
         };
-        (0..sample).map(point).collect()
+        let mut points: Vec<usize> = (0..length).filter(|at| self.moments[*at].at_rest).step_by(2).collect();
+        points.extend((0..sample).map(point));
+        points
     }
 
     fn judge(&self, found: &Tree, legal: &Legal) -> Result<(), String> {
@@ -153,8 +156,8 @@ fn recovery(played: &Played) {
     let mut numbers = Numbers(47);
     let checker = Checker::new();
     let (mut recoveries, mut tried) = (0, 0);
-    let points = played.points(usize::MAX.min(30), &mut numbers);
-    let step = count(1, points.len() / 400 + 1);
+    let points = played.points(100, &mut numbers);
+    let step = points.len() / count(30, 400) + 1;
     for point in points.into_iter().step_by(step) {
         // Every store before is there: what follows is recorded behind it.
         let whole = played.record().dead_after(point);
@@ -212,4 +215,112 @@ fn a_recovery_that_is_crashed_is_done_again_with_small_blocks() {
 #[test]
 fn a_recovery_that_is_crashed_is_done_again_with_large_blocks() {
     recovery(played(1));
+}
+
+/// How many of `states` are judged wrong.
+fn wrong(played: &Played, states: impl Iterator<Item = (Crash, Legal)>) -> (usize, usize) {
+    states.fold((0, 0), |(tried, wrong), (crash, legal)| {
+        (tried + 1, wrong + usize::from(played.try_state(&crash, &legal, None, None).is_err()))
+    })
+}
+
+fn say_control(played: &Played, kind: &str, (tried, wrong): (usize, usize)) {
+    say(&format!("{}: control, {kind}: {tried} states, {wrong} of them found wrong", played.name));
+    assert!(wrong > 0, "{}: {kind} was not noticed", played.name);
+}
+
+/// The events of `record` of which `wanted` holds, without those of the mount and the unmount.
+fn events(played: &Played, wanted: impl Fn(&Event) -> bool) -> Vec<usize> {
+    let events = played.record().events().iter().enumerate();
+    events.filter(|(at, event)| wanted(event) && !played.moments[*at].at_rest).map(|(at, _)| at).collect()
+}
+
+/// A flush that does nothing is noticed when the power fails.
+fn dropped_flush(played: &Played) {
+    let mut numbers = Numbers(53);
+    let flushes = events(played, |event| *event == Event::Flush);
+    let mut found = (0, 0);
+    for (index, at) in flushes.iter().enumerate().skip(2).step_by(count(4, 1)) {
+        let all = played.record().events().iter().take(*at).filter(|event| **event == Event::Flush).count();
+        let falsified = played.record().without_flush(all);
+        let own = moments(&falsified);
+        let end = flushes.get(index + 1).map_or(falsified.len() - 1, |next| next - 1);
+        let states = (0..count(12, 40)).map(|_| {
+            let point = at + numbers.below(end - at + 1);
+            let moment = &own[point];
+            // The promise is that of the record as it was.
+            let least = played.moments[point + 1].flushed.0;
+            (falsified.power_loss(point, &mut numbers), played.run.not_before(least, moment))
+        });
+        let (tried, wrong) = wrong(played, states.collect::<Vec<_>>().into_iter());
+        found = (found.0 + tried, found.1 + wrong);
+    }
+    say_control(played, "a flush that does nothing", found);
+}
+
+/// Commits that have no place in the order are noticed when the program dies.
+fn unordered(played: &Played) {
+    let mut numbers = Numbers(59);
+    let falsified = played.record().with_publishes_unordered();
+    let points = played.points(count(60, 1000), &mut numbers);
+    let step = points.len() / count(60, 1000) + 1;
+    let states = points.into_iter().step_by(step).map(|point| {
+        let moment = &played.moments[point];
+        (falsified.kill(point, &mut numbers), played.run.not_before(moment.committed, moment))
+    });
+    say_control(played, "publishes without an order", wrong(played, states.collect::<Vec<_>>().into_iter()));
+}
+
+/// One commit that is stored only after the next store that has a place is noticed when the program dies.
+fn late_commit(played: &Played) {
+    let mut numbers = Numbers(61);
+    let commits = events(played, |event| matches!(event, Event::Publish(_, bytes) if *bytes == COMMIT));
+    let mut found = (0, 0);
+    for &at in commits.iter().skip(1).step_by(commits.len() / count(20, 300) + 1) {
+        let falsified = played.record().with_late_publish(at);
+        let own = moments(&falsified);
+        let until = own.len().min(at + 400);
+        let Some(answered) = (at..until).find(|point| own[*point].committed > own[at].committed) else { continue };
+        let states = [answered, answered + 1].map(|point| {
+            (falsified.kill(point, &mut numbers), played.run.not_before(own[point].committed, &own[point]))
+        });
+        let (tried, wrong) = wrong(played, states.into_iter());
+        found = (found.0 + tried, found.1 + wrong);
+    }
+    say_control(played, "a commit behind its answer", found);
+}
+
+/// A journal without its records of revoked blocks is noticed, whoever dies.
+fn skipped_revoke(played: &Played) {
+    let mut numbers = Numbers(67);
+    let points = played.points(count(150, 3000), &mut numbers);
+    let step = points.len() / count(150, 3000) + 1;
+    let states = points.into_iter().step_by(step).map(|point| {
+        let mut crash = played.record().kill(point, &mut numbers);
+        for block in crash.bytes.chunks_mut(1024) {
+            // A revoke block: its records end where its header does.
+            if block[..4] == COMMIT && block[4..8] == 5_u32.to_be_bytes() {
+                block[12..16].copy_from_slice(&16_u32.to_be_bytes());
+            }
+        }
+        (crash, played.run.after_death(played.record(), &played.moments, point))
+    });
+    say_control(played, "no block is revoked", wrong(played, states));
+}
+
+fn controls(played: &Played) {
+    dropped_flush(played);
+    unordered(played);
+    late_commit(played);
+    skipped_revoke(played);
+}
+
+#[test]
+fn falsified_records_are_noticed_with_small_blocks() {
+    controls(played(0));
+}
+
+#[test]
+fn falsified_records_are_noticed_with_large_blocks() {
+    controls(played(1));
 }
