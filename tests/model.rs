@@ -65,7 +65,10 @@ fn try_sequences(flavour: &Flavour, number: u32) {
     match outcome {
         Ok(()) => {}
         Err(TestError::Fail(reason, sequence)) => {
-            panic!("{}, seed {seed}: the shortest sequence that fails:\n{reason}\nfrom {sequence:#?}", flavour.name)
+            panic!(
+                "{}, seed {seed}: the shortest sequence that fails:\n{reason}\nfrom {sequence:#?}",
+                flavour.name
+            )
         }
         Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
@@ -85,7 +88,18 @@ static PLAIN: Flavour = Flavour {
     name: "1 KiB blocks, small inodes, without checksums",
     size: "2600K",
     bad_blocks: 0..0,
-    options: &["-b", "1024", "-I", "128", "-N", "64", "-J", "size=1", "-O", "^metadata_csum,^64bit,^flex_bg,uninit_bg"],
+    options: &[
+        "-b",
+        "1024",
+        "-I",
+        "128",
+        "-N",
+        "64",
+        "-J",
+        "size=1",
+        "-O",
+        "^metadata_csum,^64bit,^flex_bg,uninit_bg",
+    ],
     block_size: 1024,
     large_inodes: false,
     image: OnceLock::new(),

@@ -16,6 +16,7 @@ Runs the steps named, or all of them in this order (about 20 minutes on two proc
   deny       cargo deny: licenses, bans, sources (installs cargo-deny below target/tools once)
   unit       unit tests of the core and the host library, those of power loss among them
   ext4       what ext4 volumes are read as, against mkfs.ext4, debugfs and e2fsck
+  model      random requests, with kills between, against a model of a file system in memory
   ring       the image in QEMU, driven over the preallocated ring and through the bridge; what is written survives a kill
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
@@ -60,6 +61,11 @@ ext4() {
     host_test --test ext4_oracle
 }
 
+model() {
+    step "model: random requests against a model in memory"
+    host_test --test model -- --nocapture
+}
+
 ring() {
     step "ring: the image in QEMU, the preallocated ring, the bridge"
     build_image
@@ -87,7 +93,7 @@ ignored=()
 steps=()
 for argument in "$@"; do
     case $argument in
-        style | deny | unit | ext4 | ring | client | conformance) steps+=("$argument") ;;
+        style | deny | unit | ext4 | model | ring | client | conformance) steps+=("$argument") ;;
         --long)
             export SKERRY_LONG=1 SKERRY_KILLS=${SKERRY_KILLS:-50} SKERRY_FSX_OPERATIONS=${SKERRY_FSX_OPERATIONS:-100000}
             ignored=(--include-ignored)
@@ -99,6 +105,6 @@ done
 
 step "provision"
 host/provision.sh
-[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 ring client conformance)
+[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 model ring client conformance)
 for name in "${steps[@]}"; do "$name"; done
 step "all passed: ${steps[*]}"

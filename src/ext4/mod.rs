@@ -41,9 +41,9 @@ mod checksum;
 mod content;
 #[cfg(test)]
 mod crash;
-mod create;
 #[cfg(test)]
 mod crash_suite;
+mod create;
 mod dir;
 mod dirent;
 mod ea_inode;

@@ -246,7 +246,7 @@ pub(super) fn blocks(volume: &TestVolume) -> Vec<Vec<u8>> {
     let count = volume.superblock().s_blocks_count;
     let mut blocks: Vec<Vec<u8>> = (0..count).map(|block| volume.block(block).unwrap().to_vec()).collect();
     blocks[volume.superblock().s_first_data_block as usize].fill(0);
-    let journal = volume.any_inode(volume.superblock().s_journal_inum).unwrap();
+    let journal = volume.journal_inode().unwrap();
     let length = journal.size / u64::from(volume.superblock().block_size);
     volume
         .map(&journal, 0..length, &mut |run| {

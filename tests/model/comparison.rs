@@ -219,17 +219,26 @@ impl Pair {
             (Expected::Opened(id), Reply::Opened(qid, iounit)) => {
                 *iounit == MSIZE - 24 && self.compare_qid(*id, *qid)?
             }
-            (Expected::Attributes(id), Reply::Attributes(attributes)) => self.compare_attributes(*id, attributes)?,
+            (Expected::Attributes(id), Reply::Attributes(attributes)) => {
+                self.compare_attributes(*id, attributes)?
+            }
             (Expected::Data(expected), Reply::Data(data)) => {
                 if *expected != data.0 {
                     let at = expected.iter().zip(&data.0).position(|(expected, found)| expected != found);
-                    return Err(format!("{} bytes expected, {} read; other from {at:?} on", expected.len(), data.0.len()));
+                    return Err(format!(
+                        "{} bytes expected, {} read; other from {at:?} on",
+                        expected.len(),
+                        data.0.len()
+                    ));
                 }
                 true
             }
             (Expected::Names(names), Reply::Data(data)) => {
-                let found: Vec<Bytes> =
-                    data.0.split_inclusive(|byte| *byte == 0).map(|name| Bytes(name[..name.len() - 1].to_vec())).collect();
+                let found: Vec<Bytes> = data
+                    .0
+                    .split_inclusive(|byte| *byte == 0)
+                    .map(|name| Bytes(name[..name.len() - 1].to_vec()))
+                    .collect();
                 found.len() == names.len() && found.into_iter().collect::<BTreeSet<_>>() == *names
             }
             (Expected::Written(expected), Reply::Written(count)) => expected == count,
@@ -261,7 +270,8 @@ impl Pair {
 
     /// Whether `qid` is the file's. The first time it is learned.
     fn compare_qid(&mut self, id: Id, qid: Qid) -> Result<bool, String> {
-        let others = self.reference.files.iter().find(|(other, file)| **other != id && file.number == Some(qid.path));
+        let others =
+            self.reference.files.iter().find(|(other, file)| **other != id && file.number == Some(qid.path));
         if others.is_some() {
             return Err(format!("{} is the number of another file", qid.path));
         }
@@ -310,7 +320,9 @@ impl Pair {
             }
         }
         match file.generation {
-            Some(generation) if generation != seen.generation => return Err("the generation changed".to_owned()),
+            Some(generation) if generation != seen.generation => {
+                return Err("the generation changed".to_owned());
+            }
             Some(_) => {}
             None => {
                 file.generation = Some(seen.generation);
@@ -323,14 +335,22 @@ impl Pair {
     }
 
     /// Reads a directory to its end, and compares.
-    fn compare_listing(&mut self, session: usize, id: Id, root: Id, request: &Request) -> Result<bool, String> {
+    fn compare_listing(
+        &mut self,
+        session: usize,
+        id: Id,
+        root: Id,
+        request: &Request,
+    ) -> Result<bool, String> {
         let Request::ReadDir { fid, mut offset, count } = *request else { return Ok(false) };
         let mut expected = self.reference.listing(id, root);
         loop {
             let entries = match self.server.handle(session, &Request::ReadDir { fid, offset, count })? {
                 Ok(Reply::Entries(entries)) => entries,
                 // The next one may not fit.
-                Err(Errno::INVAL) if expected.iter().any(|(name, _)| 24 + name.0.len() > count as usize) => return Ok(true),
+                Err(Errno::INVAL) if expected.iter().any(|(name, _)| 24 + name.0.len() > count as usize) => {
+                    return Ok(true);
+                }
                 other => return Err(format!("reading on from {offset}: {other:?}")),
             };
             let Some(last) = entries.last() else { break };
@@ -342,7 +362,10 @@ impl Pair {
                 let (_, id) = expected.swap_remove(at);
                 let file = self.reference.files.get_mut(&id).expect("what has a name is there");
                 let number = *file.number.get_or_insert(entry.qid.path);
-                if number != entry.qid.path || qid_kind(file.kind) != entry.qid.kind || file.kind as u8 != entry.kind {
+                if number != entry.qid.path
+                    || qid_kind(file.kind) != entry.qid.kind
+                    || file.kind as u8 != entry.kind
+                {
                     return Err(format!("{entry:?} should be {number}, a {:?}", file.kind));
                 }
             }
@@ -373,9 +396,11 @@ impl Pair {
     /// Compares the attributes of a file, through a fid that has it open if it has no name.
     fn compare_file(&mut self, id: Id) -> Result<(), String> {
         let Some(path) = self.path(id).filter(|path| path.len() <= 16) else {
-            let open = self.reference.fids.iter().find(|(_, handle)| {
-                handle.file == id && matches!(handle.state, State::Open { .. })
-            });
+            let open = self
+                .reference
+                .fids
+                .iter()
+                .find(|(_, handle)| handle.file == id && matches!(handle.state, State::Open { .. }));
             if let Some(((session, fid), _)) = open {
                 let (session, fid) = (*session, *fid);
                 self.exchange(session, &Request::GetAttr { fid })?;
@@ -392,7 +417,12 @@ impl Pair {
     fn compare_all(&mut self) -> Result<(), String> {
         self.counts.comparisons += 1;
         let length = self.log.len();
-        let open: Vec<_> = self.reference.fids.iter().map(|((session, fid), handle)| (*session, *fid, handle.clone())).collect();
+        let open: Vec<_> = self
+            .reference
+            .fids
+            .iter()
+            .map(|((session, fid), handle)| (*session, *fid, handle.clone()))
+            .collect();
         for (session, fid, handle) in open {
             let Some(file) = self.reference.files.get(&handle.file) else { continue };
             if let State::Open { reads: true, .. } = handle.state
@@ -409,7 +439,13 @@ impl Pair {
             // From a fid of the directory above: paths may be long.
             let fid = depth;
             if id != self.reference.root {
-                let name = self.reference.files[&above].entries.iter().find(|(_, named)| **named == id).unwrap().0.clone();
+                let name = self.reference.files[&above]
+                    .entries
+                    .iter()
+                    .find(|(_, named)| **named == id)
+                    .unwrap()
+                    .0
+                    .clone();
                 self.exchange(OBSERVER, &Request::Walk { fid: depth - 1, newfid: fid, names: vec![name] })?;
             } else {
                 self.exchange(OBSERVER, &Request::Walk { fid: 0, newfid: fid, names: Vec::new() })?;
@@ -427,7 +463,13 @@ impl Pair {
                         left.push((child, id, depth + 1));
                         continue;
                     }
-                    let name = self.reference.files[&id].entries.iter().find(|(_, named)| **named == child).unwrap().0.clone();
+                    let name = self.reference.files[&id]
+                        .entries
+                        .iter()
+                        .find(|(_, named)| **named == child)
+                        .unwrap()
+                        .0
+                        .clone();
                     self.exchange(OBSERVER, &Request::Walk { fid, newfid: fid + 1, names: vec![name] })?;
                     self.compare_one(fid + 1, child)?;
                     compared.insert(child);

@@ -266,7 +266,11 @@ impl Reference {
     /// The same of a fid that stands for a file.
     fn fid(&self, session: usize, fid: u32) -> Result<Handle, Errno> {
         let handle = self.any_fid(session, fid)?;
-        if matches!(handle.state, State::Path | State::Open { .. }) { Ok(handle.clone()) } else { Err(Errno::BADF) }
+        if matches!(handle.state, State::Path | State::Open { .. }) {
+            Ok(handle.clone())
+        } else {
+            Err(Errno::BADF)
+        }
     }
 
     /// Keeps a file alive.

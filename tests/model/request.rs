@@ -37,33 +37,138 @@ impl fmt::Debug for Bytes {
 #[derive(Debug, Clone)]
 pub enum Request {
     Version,
-    Attach { fid: u32, aname: Bytes, n_uname: u32 },
-    Walk { fid: u32, newfid: u32, names: Vec<Bytes> },
-    Open { fid: u32, flags: u32 },
-    Create { fid: u32, name: Bytes, flags: u32, mode: u32, gid: u32 },
-    Symlink { fid: u32, name: Bytes, target: Bytes, gid: u32 },
-    Mknod { dfid: u32, name: Bytes, mode: u32, major: u32, minor: u32, gid: u32 },
-    Mkdir { dfid: u32, name: Bytes, mode: u32, gid: u32 },
-    Link { dfid: u32, fid: u32, name: Bytes },
-    Rename { fid: u32, dfid: u32, name: Bytes },
-    RenameAt { olddirfid: u32, oldname: Bytes, newdirfid: u32, newname: Bytes },
-    UnlinkAt { dirfd: u32, name: Bytes, flags: u32 },
-    Remove { fid: u32 },
-    GetAttr { fid: u32 },
-    SetAttr { fid: u32, valid: u32, mode: u32, uid: u32, gid: u32, size: u64, atime: (i64, u64), mtime: (i64, u64) },
-    StatFs { fid: u32 },
-    Read { fid: u32, offset: u64, count: u32 },
-    Write { fid: u32, offset: u64, data: Bytes },
-    ReadDir { fid: u32, offset: u64, count: u32 },
-    ReadLink { fid: u32 },
-    Fsync { fid: u32 },
-    Clunk { fid: u32 },
+    Attach {
+        fid: u32,
+        aname: Bytes,
+        n_uname: u32,
+    },
+    Walk {
+        fid: u32,
+        newfid: u32,
+        names: Vec<Bytes>,
+    },
+    Open {
+        fid: u32,
+        flags: u32,
+    },
+    Create {
+        fid: u32,
+        name: Bytes,
+        flags: u32,
+        mode: u32,
+        gid: u32,
+    },
+    Symlink {
+        fid: u32,
+        name: Bytes,
+        target: Bytes,
+        gid: u32,
+    },
+    Mknod {
+        dfid: u32,
+        name: Bytes,
+        mode: u32,
+        major: u32,
+        minor: u32,
+        gid: u32,
+    },
+    Mkdir {
+        dfid: u32,
+        name: Bytes,
+        mode: u32,
+        gid: u32,
+    },
+    Link {
+        dfid: u32,
+        fid: u32,
+        name: Bytes,
+    },
+    Rename {
+        fid: u32,
+        dfid: u32,
+        name: Bytes,
+    },
+    RenameAt {
+        olddirfid: u32,
+        oldname: Bytes,
+        newdirfid: u32,
+        newname: Bytes,
+    },
+    UnlinkAt {
+        dirfd: u32,
+        name: Bytes,
+        flags: u32,
+    },
+    Remove {
+        fid: u32,
+    },
+    GetAttr {
+        fid: u32,
+    },
+    SetAttr {
+        fid: u32,
+        valid: u32,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        size: u64,
+        atime: (i64, u64),
+        mtime: (i64, u64),
+    },
+    StatFs {
+        fid: u32,
+    },
+    Read {
+        fid: u32,
+        offset: u64,
+        count: u32,
+    },
+    Write {
+        fid: u32,
+        offset: u64,
+        data: Bytes,
+    },
+    ReadDir {
+        fid: u32,
+        offset: u64,
+        count: u32,
+    },
+    ReadLink {
+        fid: u32,
+    },
+    Fsync {
+        fid: u32,
+    },
+    Clunk {
+        fid: u32,
+    },
     Flush,
-    XattrWalk { fid: u32, newfid: u32, name: Bytes },
-    XattrCreate { fid: u32, name: Bytes, size: u64, flags: u32 },
+    XattrWalk {
+        fid: u32,
+        newfid: u32,
+        name: Bytes,
+    },
+    XattrCreate {
+        fid: u32,
+        name: Bytes,
+        size: u64,
+        flags: u32,
+    },
     /// `write` is nothing to unlock.
-    Lock { fid: u32, write: Option<bool>, start: u64, length: u64, process: u32 },
-    GetLock { fid: u32, write: bool, start: u64, length: u64, process: u32 },
+    Lock {
+        fid: u32,
+        write: Option<bool>,
+        start: u64,
+        length: u64,
+        process: u32,
+    },
+    GetLock {
+        fid: u32,
+        write: bool,
+        start: u64,
+        length: u64,
+        process: u32,
+    },
 }
 
 /// What a Tsetattr can change.
@@ -150,7 +255,8 @@ impl Request {
         match self {
             Self::Version => Tversion { msize: MSIZE, version: VERSION }.into(),
             Self::Attach { fid, aname, n_uname } => {
-                Tattach { fid: Fid(*fid), afid: Fid::NOFID, uname: b"", aname: &aname.0, n_uname: *n_uname }.into()
+                Tattach { fid: Fid(*fid), afid: Fid::NOFID, uname: b"", aname: &aname.0, n_uname: *n_uname }
+                    .into()
             }
             Self::Open { fid, flags } => {
                 Tlopen { fid: Fid(*fid), flags: OpenFlags::from_bits_retain(*flags) }.into()
@@ -191,16 +297,12 @@ impl Request {
                 newname: &newname.0,
             }
             .into(),
-            Self::UnlinkAt { dirfd, name, flags } => Tunlinkat {
-                dirfd: Fid(*dirfd),
-                name: &name.0,
-                flags: UnlinkFlags::from_bits_retain(*flags),
+            Self::UnlinkAt { dirfd, name, flags } => {
+                Tunlinkat { dirfd: Fid(*dirfd), name: &name.0, flags: UnlinkFlags::from_bits_retain(*flags) }
+                    .into()
             }
-            .into(),
             Self::Remove { fid } => Tremove { fid: Fid(*fid) }.into(),
-            Self::GetAttr { fid } => {
-                Tgetattr { fid: Fid(*fid), request_mask: GetattrMask::ALL }.into()
-            }
+            Self::GetAttr { fid } => Tgetattr { fid: Fid(*fid), request_mask: GetattrMask::ALL }.into(),
             Self::SetAttr { fid, valid, mode, uid, gid, size, atime, mtime } => Tsetattr {
                 fid: Fid(*fid),
                 valid: SetattrMask::from_bits_retain(*valid),

@@ -70,8 +70,18 @@ impl Flavour {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("volume");
             let list = directory.path().join("list");
-            std::fs::write(&list, self.bad_blocks.clone().map(|block| format!("{block}\n")).collect::<String>()).unwrap();
-            let made = tool("mkfs.ext4").args(["-q", "-F", "-l"]).arg(&list).args(self.options).arg(&file).arg(self.size).output();
+            std::fs::write(
+                &list,
+                self.bad_blocks.clone().map(|block| format!("{block}\n")).collect::<String>(),
+            )
+            .unwrap();
+            let made = tool("mkfs.ext4")
+                .args(["-q", "-F", "-l"])
+                .arg(&list)
+                .args(self.options)
+                .arg(&file)
+                .arg(self.size)
+                .output();
             let made = made.expect("mkfs.ext4 (the tests need the package e2fsprogs)");
             assert!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr));
             std::fs::read(file).unwrap()
@@ -229,7 +239,8 @@ impl Server {
         let file: PathBuf = self.directory.path().join("volume");
         let bytes: Vec<u8> = self.bytes.iter().flat_map(|word| word.to_ne_bytes()).collect();
         std::fs::write(&file, bytes).unwrap();
-        let checked = tool("e2fsck").arg("-fn").arg(&file).output().expect("e2fsck (from the package e2fsprogs)");
+        let checked =
+            tool("e2fsck").arg("-fn").arg(&file).output().expect("e2fsck (from the package e2fsprogs)");
         if checked.status.success() {
             return Ok(());
         }

@@ -159,7 +159,9 @@ impl Reference {
             State::Open { .. } => {
                 Ok(Expected::Data(self.file(handle.file)?.content.read(offset, count as usize)))
             }
-            State::Attribute(name) => self.attribute(handle.file, name).map(|value| Expected::Data(part(value))),
+            State::Attribute(name) => {
+                self.attribute(handle.file, name).map(|value| Expected::Data(part(value)))
+            }
             State::AttributeNames if offset == 0 && count > 10_000 => {
                 self.attribute_names(handle.file).map(Expected::Names)
             }

@@ -50,7 +50,16 @@ impl Reference {
                 _ => return Err(Errno::INVAL),
             }
         }
-        if asked & (valid::MODE | valid::UID | valid::GID | valid::SIZE | valid::ATIME | valid::MTIME | valid::CTIME) == 0 {
+        if asked
+            & (valid::MODE
+                | valid::UID
+                | valid::GID
+                | valid::SIZE
+                | valid::ATIME
+                | valid::MTIME
+                | valid::CTIME)
+            == 0
+        {
             return Ok(Expected::Done);
         }
         self.file(handle.file)?;
@@ -79,7 +88,8 @@ impl Reference {
         if has(valid::GID) {
             file.gid = gid;
         }
-        let time = |set, time: (i64, u64)| if has(set) { When::Exactly(time.0, time.1) } else { When::Since(now) };
+        let time =
+            |set, time: (i64, u64)| if has(set) { When::Exactly(time.0, time.1) } else { When::Since(now) };
         if has(valid::ATIME) {
             file.accessed = time(valid::ATIME_SET, atime);
         }
@@ -94,7 +104,13 @@ impl Reference {
         self.block_size * u64::from(u32::MAX)
     }
 
-    pub(super) fn xattr_walk(&mut self, session: usize, fid: u32, newfid: u32, name: &Bytes) -> Result<Expected, Errno> {
+    pub(super) fn xattr_walk(
+        &mut self,
+        session: usize,
+        fid: u32,
+        newfid: u32,
+        name: &Bytes,
+    ) -> Result<Expected, Errno> {
         let handle = self.fid(session, fid)?;
         if self.fids.contains_key(&(session, newfid)) {
             return Err(Errno::BADF);
@@ -144,7 +160,8 @@ impl Reference {
         if flags > REPLACE {
             return Err(Errno::INVAL);
         }
-        let is_large = |handle: &&Handle| matches!(handle.state, State::NewAttribute { size, .. } if size > 4096);
+        let is_large =
+            |handle: &&Handle| matches!(handle.state, State::NewAttribute { size, .. } if size > 4096);
         let own = self.fids.iter().filter(|((other, _), _)| *other == session).map(|(_, handle)| handle);
         if size > 4096 && own.filter(is_large).count() >= 2 {
             return Err(Errno::NOMEM);

@@ -56,7 +56,13 @@ impl Reference {
         Ok(directory.parent)
     }
 
-    pub(super) fn walk(&mut self, session: usize, fid: u32, newfid: u32, names: &[Bytes]) -> Result<Expected, Errno> {
+    pub(super) fn walk(
+        &mut self,
+        session: usize,
+        fid: u32,
+        newfid: u32,
+        names: &[Bytes],
+    ) -> Result<Expected, Errno> {
         let mut handle = self.fid(session, fid)?;
         if fid != newfid && self.fids.contains_key(&(session, newfid)) {
             return Err(Errno::BADF);
@@ -94,7 +100,13 @@ impl Reference {
         Ok(Handle { file, kind: self.file(file)?.kind, directory, name, ..from.clone() })
     }
 
-    pub(super) fn attach(&mut self, session: usize, fid: u32, aname: &Bytes, uid: u32) -> Result<Expected, Errno> {
+    pub(super) fn attach(
+        &mut self,
+        session: usize,
+        fid: u32,
+        aname: &Bytes,
+        uid: u32,
+    ) -> Result<Expected, Errno> {
         if self.fids.contains_key(&(session, fid)) {
             return Err(Errno::BADF);
         }
@@ -166,7 +178,8 @@ impl Reference {
         }
         let directory = directory(&parent)?;
         check(name)?;
-        let opened = |file, kind| Handle { file, directory, name: Some(name.clone()), kind, ..parent.clone() };
+        let opened =
+            |file, kind| Handle { file, directory, name: Some(name.clone()), kind, ..parent.clone() };
         match self.lookup(directory, name) {
             Ok(_) if flags & open::EXCL != 0 => Err(Errno::EXIST),
             Ok(file) => {
@@ -220,7 +233,9 @@ impl Reference {
         let mut file = File::new(kind, mode, parent.uid, gid, now);
         match making {
             Making::Plain => {}
-            Making::Target(target) if target.len() as u64 >= self.block_size => return Err(Errno::NAMETOOLONG),
+            Making::Target(target) if target.len() as u64 >= self.block_size => {
+                return Err(Errno::NAMETOOLONG);
+            }
             Making::Target(target) => file.target = target,
             Making::Device(number) => file.rdev = number,
         }
@@ -270,7 +285,13 @@ impl Reference {
         self.drop_if_gone(id);
     }
 
-    pub(super) fn link(&mut self, session: usize, dfid: u32, fid: u32, name: &Bytes) -> Result<Expected, Errno> {
+    pub(super) fn link(
+        &mut self,
+        session: usize,
+        dfid: u32,
+        fid: u32,
+        name: &Bytes,
+    ) -> Result<Expected, Errno> {
         let parent = self.fid(session, dfid)?;
         let handle = self.fid(session, fid)?;
         let directory = directory(&parent)?;
@@ -294,7 +315,13 @@ impl Reference {
         Ok(Expected::Done)
     }
 
-    pub(super) fn unlink_at(&mut self, session: usize, fid: u32, name: &Bytes, flags: u32) -> Result<Expected, Errno> {
+    pub(super) fn unlink_at(
+        &mut self,
+        session: usize,
+        fid: u32,
+        name: &Bytes,
+        flags: u32,
+    ) -> Result<Expected, Errno> {
         let directory = directory(&self.fid(session, fid)?)?;
         check(name)?;
         if flags & !0x200 != 0 {
@@ -350,7 +377,13 @@ impl Reference {
         removed
     }
 
-    pub(super) fn rename(&mut self, session: usize, fid: u32, dfid: u32, name: &Bytes) -> Result<Expected, Errno> {
+    pub(super) fn rename(
+        &mut self,
+        session: usize,
+        fid: u32,
+        dfid: u32,
+        name: &Bytes,
+    ) -> Result<Expected, Errno> {
         let handle = self.fid(session, fid)?;
         let to = self.fid(session, dfid)?;
         check(name)?;
