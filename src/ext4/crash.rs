@@ -166,7 +166,10 @@ impl Record {
         let mut record = self.clone();
         let late = record.events.remove(index);
         let ordered = |event: &Event| matches!(event, Event::Publish(..) | Event::Flush);
-        let next = record.events[index..].iter().position(ordered).map_or(record.events.len(), |next| index + next + 1);
+        let next = record.events[index..]
+            .iter()
+            .position(ordered)
+            .map_or(record.events.len(), |next| index + next + 1);
         record.events.insert(next, late);
         record
     }

@@ -32,11 +32,11 @@ mod blockmap;
 mod blockmap_edit;
 mod checksum;
 mod content;
-mod create;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod crash_suite;
+mod create;
 mod dir;
 mod dirent;
 mod ea_inode;

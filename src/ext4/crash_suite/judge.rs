@@ -116,11 +116,14 @@ impl Run {
             let unknown: Unknown = match legal.since {
                 None => stored.collect(),
                 Some(_) => stored
-                    .map(|(node, range)| (node, range.start / BLOCK * BLOCK..range.end.next_multiple_of(BLOCK)))
+                    .map(|(node, range)| {
+                        (node, range.start / BLOCK * BLOCK..range.end.next_multiple_of(BLOCK))
+                    })
                     .collect(),
             };
             let difference = difference(found, &self.trees[tree], &unknown)?;
-            first.get_or_insert(format!("not the state after {tree} calls ({:?}): {difference}", legal.trees));
+            first
+                .get_or_insert(format!("not the state after {tree} calls ({:?}): {difference}", legal.trees));
         }
         Some(first.unwrap_or_else(|| "no state is legal".into()))
     }
@@ -184,7 +187,8 @@ impl Checker {
     pub(super) fn recover(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         std::fs::write(self.file(), bytes).unwrap();
         let (code, report) = self.run(&["-p"]);
-        let expected = ["recovering journal", "Clearing orphaned inode", "Truncating orphaned inode", ": clean, "];
+        let expected =
+            ["recovering journal", "Clearing orphaned inode", "Truncating orphaned inode", ": clean, "];
         let unusual = report.lines().find(|line| !expected.iter().any(|text| line.contains(text)));
         if !matches!(code, Some(0 | 1)) || unusual.is_some() {
             return Err(format!("e2fsck -p: {code:?}: {report}"));

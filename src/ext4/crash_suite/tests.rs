@@ -18,8 +18,9 @@ use crate::ext4::testing::{Image, Numbers};
 /// The volumes: small, with the smallest journal, so that it goes around and space ends.
 const VOLUMES: [(&str, &[&str]); 2] = [
     ("5M", &["-b", "1024", "-J", "size=1", "-N", "512", "-g", "2048"]),
-    ("12M", &["-b", "4096", "-J", "size=4", "-N", "512", "-O", "^resize_inode"]),
+    ("10M", &["-b", "4096", "-J", "size=4", "-N", "512", "-O", "^resize_inode"]),
 ];
+const UUID: &str = "4f6c2b1e-6f3b-4c58-9c1f-5a0d3e7b9a21";
 /// States with a half changed superblock of which `e2fsck` asks that somebody looks.
 const TORN: usize = 40;
 
@@ -48,14 +49,19 @@ fn played(index: usize) -> &'static Played {
     static PLAYED: [OnceLock<Played>; VOLUMES.len()] = [const { OnceLock::new() }; VOLUMES.len()];
     PLAYED[index].get_or_init(|| {
         let (size, options) = VOLUMES[index];
-        let image = Image::new(size, options, |root| {
+        // The same names are in the same order in each run.
+        let fixed = ["-U", UUID, "-E", &format!("hash_seed={UUID}")];
+        let image = Image::new(size, &[options, &fixed].concat(), |root| {
             std::fs::write(root.join("first"), "there from the start").unwrap();
             std::fs::create_dir(root.join("one")).unwrap();
         });
         let run = run(&image, count(1500, 6000), 3 + index as u64);
         let moments = moments(&run.record);
         let transactions = moments.last().unwrap().transactions as u64;
-        assert!((0..2).contains(&(transactions - run.statistics.transactions)), "one more at most to unmount");
+        assert!(
+            (0..2).contains(&(transactions - run.statistics.transactions)),
+            "one more at most to unmount"
+        );
         let name = ["1 KiB blocks", "4 KiB blocks"][index];
         say(&format!(
             "{name}: workload of {} calls, {} refused for want of space, {} events, {:?}",
@@ -97,7 +103,13 @@ impl Played {
     }
 
     /// That `crash` is recovered to what is legal, by everybody.
-    fn try_state(&self, crash: &Crash, legal: &Legal, other: Option<&Checker>, ours: Option<&Checker>) -> Result<(), String> {
+    fn try_state(
+        &self,
+        crash: &Crash,
+        legal: &Legal,
+        other: Option<&Checker>,
+        ours: Option<&Checker>,
+    ) -> Result<(), String> {
         let (tree, bytes) = recover(&crash.bytes)?;
         self.judge(&tree, legal)?;
         if let Some(checker) = ours {
@@ -105,14 +117,21 @@ impl Played {
         }
         if let Some(checker) = other {
             let theirs = Volume::mount(checker.recover(&crash.bytes)?).map_err(|error| format!("{error}"))?;
-            self.judge(&observe(&theirs, None)?, legal).map_err(|fault| format!("after e2fsck -p: {fault}"))?;
+            self.judge(&observe(&theirs, None)?, legal)
+                .map_err(|fault| format!("after e2fsck -p: {fault}"))?;
         }
         Ok(())
     }
 }
 
 /// Tries a state after each of `points`.
-fn try_all(played: &Played, kind: &str, points: &[usize], every: usize, state: impl Fn(usize) -> (Crash, Legal)) {
+fn try_all(
+    played: &Played,
+    kind: &str,
+    points: &[usize],
+    every: usize,
+    state: impl Fn(usize) -> (Crash, Legal),
+) {
     let checker = Checker::new();
     let (mut torn, mut judged) = (0, 0);
     for (index, &point) in points.iter().enumerate() {
@@ -127,11 +146,13 @@ fn try_all(played: &Played, kind: &str, points: &[usize], every: usize, state: i
         let ours = (index % 2 == 0 || is_torn).then_some(&checker);
         let verdict = played.try_state(&crash, &legal, other, ours);
         let length = played.record().len();
-        if verdict.is_err() { std::fs::write("/tmp/wt/crash/target/bad.img", &crash.bytes).unwrap(); } // DEBUG
         assert_eq!(verdict, Ok(()), "{}, {kind}, event {point} of {length}", played.name);
     }
     let tried = points.len();
-    say(&format!("{}: {kind}: {tried} states, {judged} of them also by e2fsck, {torn} only by us", played.name));
+    say(&format!(
+        "{}: {kind}: {tried} states, {judged} of them also by e2fsck, {torn} only by us",
+        played.name
+    ));
     assert!(torn <= TORN);
 }
 
@@ -179,7 +200,12 @@ fn recovery(played: &Played) {
             if durable == played.moments[point].transactions {
                 legal.trees = played.run.after_death(played.record(), &played.moments, point).trees;
             }
-            let verdict = played.try_state(&crash, &legal, (tried % 8 == 0 && !is_torn(&crash.bytes)).then_some(&checker), None);
+            let verdict = played.try_state(
+                &crash,
+                &legal,
+                (tried % 8 == 0 && !is_torn(&crash.bytes)).then_some(&checker),
+                None,
+            );
             assert_eq!(verdict, Ok(()), "{}: death {point}, then loss {at} of {}", played.name, record.len());
             tried += 2;
         }
@@ -280,7 +306,9 @@ fn late_commit(played: &Played) {
         let falsified = played.record().with_late_publish(at);
         let own = moments(&falsified);
         let until = own.len().min(at + 400);
-        let Some(answered) = (at..until).find(|point| own[*point].committed > own[at].committed) else { continue };
+        let Some(answered) = (at..until).find(|point| own[*point].committed > own[at].committed) else {
+            continue;
+        };
         let states = [answered, answered + 1].map(|point| {
             (falsified.kill(point, &mut numbers), played.run.not_before(own[point].committed, &own[point]))
         });

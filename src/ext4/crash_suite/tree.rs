@@ -50,7 +50,10 @@ pub(super) fn observe<R: Region>(volume: &Volume<R>, before: Option<&Tree>) -> R
                 let inner = volume.lookup(node, &name).map_err(at)?;
                 let inner_kind = volume.attributes(inner).map_err(at)?.kind;
                 if (volume.number(inner), inner_kind) != (number, kind) {
-                    return Err(format!("{}: the entry says {number}, {kind:?}", String::from_utf8_lossy(&name)));
+                    return Err(format!(
+                        "{}: the entry says {number}, {kind:?}",
+                        String::from_utf8_lossy(&name)
+                    ));
                 }
                 if kind == FileKind::Directory && volume.parent(inner).map_err(at)? != node {
                     return Err(format!("{}: another parent", String::from_utf8_lossy(&name)));
@@ -115,7 +118,8 @@ pub(super) fn difference(found: &Tree, expected: &Tree, unknown: &Unknown) -> Op
         if file.content == known.content {
             continue;
         }
-        let is_unknown = |at: u64| unknown.iter().any(|(node, range)| *node == file.node && range.contains(&at));
+        let is_unknown =
+            |at: u64| unknown.iter().any(|(node, range)| *node == file.node && range.contains(&at));
         let mut places = file.content.iter().zip(&known.content).zip(0..);
         let wrong = places.find(|((one, other), at)| one != other && !is_unknown(*at));
         if let Some((bytes, at)) = wrong {
