@@ -355,7 +355,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         ),
         (
             2,
-            (s.clone(), d.clone(), f.clone(), 1..60u8)
+            (s.clone(), d.clone(), f.clone(), 1..40u8)
                 .prop_map(|(s, d, f, count)| O::Fill { s, d, f, count })
                 .boxed(),
         ),
@@ -367,12 +367,12 @@ fn operation() -> impl Strategy<Value = Operation> {
         ),
         (
             2,
-            (s.clone(), f.clone(), any::<u8>(), 1..120u8, any::<u8>())
+            (s.clone(), f.clone(), any::<u8>(), 1..150u8, any::<u8>())
                 .prop_map(|(s, f, start, count, seed)| O::Comb { s, f, start, count, seed })
                 .boxed(),
         ),
         (1, (s.clone(), n.clone()).prop_map(|(s, n)| O::Hog { s, n }).boxed()),
-        (16, Just(O::Commit).boxed()),
+        (24, Just(O::Commit).boxed()),
         (1, Just(O::Kill).boxed()),
         (1, Just(O::Rest).boxed()),
     ];

@@ -102,8 +102,8 @@ impl Flush for Memory {
 pub struct Server {
     /// `None` only while it is mounted anew.
     volume: Option<Volume<MappedRegion<Memory>>>,
-    /// What the volume is in: in units that are aligned as published stores are.
-    bytes: Box<[u64]>,
+    /// What the volume is in.
+    bytes: Vec<u8>,
     sessions: Vec<Session>,
     locks: LockTable,
     exports: ExportList,
@@ -140,9 +140,8 @@ fn new_sessions() -> Vec<Session> {
 impl Server {
     /// A server of a new volume.
     pub fn new(flavour: &Flavour) -> Self {
-        let image = flavour.image();
-        assert_eq!(image.len() % 8, 0);
-        let bytes = image.as_chunks().0.iter().map(|chunk| u64::from_ne_bytes(*chunk)).collect();
+        let bytes = flavour.image().to_vec();
+        assert!(bytes.as_ptr().cast::<u64>().is_aligned(), "as published stores need it");
         let mut ram = vec![0u64; RAM / 8].into_boxed_slice();
         let mut memory = GuestMemory::new();
         let start = NonNull::new(ram.as_mut_ptr().cast()).unwrap();
@@ -165,8 +164,8 @@ impl Server {
     }
 
     fn mount(&mut self) -> Result<(), String> {
-        let length = self.bytes.len() * 8;
-        let start = NonNull::new(self.bytes.as_mut_ptr().cast()).unwrap();
+        let length = self.bytes.len();
+        let start = NonNull::new(self.bytes.as_mut_ptr()).unwrap();
         // SAFETY: `bytes` is `length` bytes long, lives as long as the volume beside it, and is touched only while there is
         // no volume.
         let region = unsafe { MappedRegion::writable(start, length, Memory) };
@@ -237,8 +236,7 @@ impl Server {
     /// Whether `e2fsck` finds nothing.
     fn check(&self) -> Result<(), String> {
         let file: PathBuf = self.directory.path().join("volume");
-        let bytes: Vec<u8> = self.bytes.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        std::fs::write(&file, bytes).unwrap();
+        std::fs::write(&file, &self.bytes).unwrap();
         let checked =
             tool("e2fsck").arg("-fn").arg(&file).output().expect("e2fsck (from the package e2fsprogs)");
         if checked.status.success() {
