@@ -246,7 +246,7 @@ impl Workload {
             75..83 => self.scatter(),
             _ => {}
         }
-        if choice >= 83 || choice % 4 == 0 {
+        if choice >= 83 || choice.is_multiple_of(4) {
             self.big_directory();
         }
     }
@@ -416,9 +416,11 @@ impl Workload {
             let name = format!("{:0LONG$}", self.names).into_bytes();
             match target.filter(|node| self.volume.attributes(*node).unwrap().links < 1000) {
                 Some(node) => {
-                    drop(self.call(None, |volume| volume.link(Caller::ROOT, node, directory, &name)))
+                    let _ = self.call(None, |volume| volume.link(Caller::ROOT, node, directory, &name));
                 }
-                None => drop(self.create(directory, &name, NewKind::Regular)),
+                None => {
+                    let _ = self.create(directory, &name, NewKind::Regular);
+                }
             }
         } else if inner.is_empty() {
             self.remove(b"/many", Removal::Directory);
