@@ -18,7 +18,7 @@
 //! | [`wire`]    | 9P2000.L messages: parse and emit                                                |
 //! | [`fs`]      | the trait between the server and what it serves; the synthetic `ctl` tree        |
 //! | [`ext4`]    | an ext4 volume as a [`fs::FileSystem`]                                           |
-//! | [`server`]  | sessions, fids, and one function for each request                                |
+//! | [`server`]  | sessions, fids, locks, access, and one function for each request                 |
 //! | [`service`] | a ring joined to a session: drain, publish, notify                               |
 
 #![no_std]

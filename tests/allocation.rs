@@ -315,6 +315,7 @@ impl Source for Bytes<'_> {
 }
 
 /// A volume of 64 MiB with blocks of 1 KiB, as `mkfs.ext4` makes it.
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot have its volume fails")]
 fn volume() -> skerry::ext4::Volume<Vec<u8>> {
     let path = std::env::temp_dir().join(format!("skerry-allocation-{}", std::process::id()));
     let made = std::process::Command::new("mkfs.ext4")

@@ -5,6 +5,7 @@
 //! Each runs on the share, and once on the kernel's own ext4 as a disk: what fails there says nothing of the server. What they say is
 //! kept below `target/tmp`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,17 @@ use tempfile::TempDir;
 /// All tests of pjdfstest 0.2.2.
 const PJDFSTEST: usize = 398;
 
+/// Sets times of 0.1 s and reads them back. The client's kernel cuts them: v9fs leaves `s_time_gran` at the second that `alloc_super`
+/// sets (fs/super.c), to which `timestamp_truncate` (fs/inode.c) rounds down what `utimensat` asks for, before it is sent.
+/// `tests/writing.rs` shows that the server keeps nanoseconds; QEMU's server is no better off, which a test here shows.
+const CUT_BY_THE_CLIENT: &str = "utimensat::subsecond";
+
+/// Makes as many links as `pathconf` allows. Linux has no such limit for 9P, and pjdfstest skips what it cannot know.
+const NO_LINK_MAX: &str = "link::link_count_max";
+
 /// Operations of each run of fsx: as many as `SKERRY_FSX_OPERATIONS` says.
 fn fsx_operations() -> String {
-    std::env::var("SKERRY_FSX_OPERATIONS").unwrap_or_else(|_| "5000".to_owned())
+    std::env::var("SKERRY_FSX_OPERATIONS").unwrap_or_else(|_| "2000".to_owned())
 }
 
 /// A directory of its own with a volume of 256 MiB in it.
@@ -30,11 +39,16 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_blocks("4096")
+    }
+
+    /// With blocks of so many bytes.
+    fn with_blocks(size: &str) -> Self {
         fs::create_dir_all(workspace::target()).unwrap();
         let bench = Self { directory: tempfile::tempdir_in(workspace::target()).unwrap() };
         let mut make = Command::new("/usr/sbin/mkfs.ext4");
         assert!(
-            make.args(["-q", "-F", "-b", "4096"]).arg(bench.volume()).arg("256M").status().unwrap().success()
+            make.args(["-q", "-F", "-b", size]).arg(bench.volume()).arg("256M").status().unwrap().success()
         );
         bench
     }
@@ -98,6 +112,20 @@ impl Bench {
         output
     }
 
+    /// Runs run.sh with `arguments` on a directory that QEMU's own server serves.
+    fn on_virtfs(&self, arguments: &str) -> Output {
+        let directory = self.directory.path().join("served");
+        fs::create_dir(&directory).unwrap();
+        let options = Options {
+            files: Some(self.files()),
+            ..Options::run(
+                Some(Server::VirtFs { directory, tag: "virtfs".to_owned() }),
+                format!("sh /conformance/run.sh mnt {arguments}"),
+            )
+        };
+        output(&options).unwrap()
+    }
+
     fn is_in_order(&self) {
         let checked = Command::new("/usr/sbin/e2fsck").arg("-fn").arg(self.volume()).output().unwrap();
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
@@ -116,32 +144,44 @@ fn kept(name: &str, output: &Output) -> String {
     said
 }
 
-/// The lines of pjdfstest's tests that ended so. The words are coloured.
-fn ended<'a>(said: &'a str, how: &str) -> Vec<&'a str> {
-    said.lines().filter(|line| line.contains("::") && line.contains(how)).collect()
+/// The names of pjdfstest's tests that ended so.
+fn ended<'a>(said: &'a str, how: &str) -> BTreeSet<&'a str> {
+    let name = |line: &'a str| line.strip_suffix(how).map(str::trim_end).filter(|name| name.contains("::"));
+    said.lines().filter_map(name).collect()
 }
 
-/// No test failed, and each has passed. (Those that are skipped at first are run apart.)
+/// Of all tests of pjdfstest, these and no others failed or were skipped. (Those that are skipped at first are run apart.)
 #[track_caller]
-fn passed(name: &str, output: &Output) {
+fn passed_all_but(name: &str, output: &Output, expected: (&[&str], &[&str])) {
     let said = kept(name, output);
-    let (passed, failed, skipped) = (ended(&said, "ok"), ended(&said, "FAILED"), ended(&said, "skipped"));
+    let (passed, failed) = (ended(&said, "ok"), ended(&said, "FAILED"));
+    let skipped: BTreeSet<_> = ended(&said, "skipped").difference(&passed).copied().collect();
     println!("pjdfstest: {} passed, {} failed, {} skipped", passed.len(), failed.len(), skipped.len());
-    assert!(failed.is_empty(), "{failed:#?}");
-    assert_eq!(output.status, 0, "{said}");
-    assert_eq!(passed.len(), PJDFSTEST, "{said}");
+    assert_eq!(
+        (&failed, &skipped),
+        (&expected.0.iter().copied().collect(), &expected.1.iter().copied().collect())
+    );
+    assert_eq!(passed.len(), PJDFSTEST - failed.len() - skipped.len(), "{said}");
 }
 
 #[test]
+#[ignore = "takes minutes, and judges the programs rather than the server; tests/run.sh --long"]
 fn pjdfstest_passes_on_the_kernels_ext4() {
     let bench = Bench::new();
-    passed("pjdfstest-ext4", &bench.on_disk("pjdfstest"));
+    passed_all_but("pjdfstest-ext4", &bench.on_disk("pjdfstest"), (&[], &[]));
     bench.is_in_order();
 }
 
 #[test]
-fn pjdfstest_passes_on_the_share() {
-    passed("pjdfstest-share", &Bench::new().on_share(Cache::None, "pjdfstest"));
+fn pjdfstest_passes_on_the_share_but_for_what_the_client_leaves_no_server() {
+    let output = Bench::new().on_share(Cache::None, "pjdfstest");
+    passed_all_but("pjdfstest-share", &output, (&[CUT_BY_THE_CLIENT], &[NO_LINK_MAX]));
+}
+
+#[test]
+fn the_client_cuts_times_of_qemus_server_too() {
+    let said = kept("pjdfstest-virtfs", &Bench::new().on_virtfs(&format!("pjdfstest {CUT_BY_THE_CLIENT}")));
+    assert_eq!(ended(&said, "FAILED"), BTreeSet::from([CUT_BY_THE_CLIENT]), "{said}");
 }
 
 #[track_caller]
@@ -151,6 +191,7 @@ fn fsx_passed(name: &str, output: &Output) {
 }
 
 #[test]
+#[ignore = "takes minutes, and judges the programs rather than the server; tests/run.sh --long"]
 fn fsx_passes_on_the_kernels_ext4() {
     let bench = Bench::new();
     fsx_passed("fsx-ext4", &bench.on_disk(&format!("fsx mapped {} 1 2", fsx_operations())));
@@ -159,12 +200,12 @@ fn fsx_passes_on_the_kernels_ext4() {
 
 #[test]
 fn fsx_passes_on_the_share_with_each_cache() {
-    for (cache, name, configuration) in [
-        (Cache::None, "none", "unmapped"),
-        (Cache::Mmap, "mmap", "mapped"),
-        (Cache::Loose, "loose", "mapped"),
+    for (cache, name, configuration, block_size) in [
+        (Cache::None, "none", "unmapped", "1024"),
+        (Cache::Mmap, "mmap", "mapped", "2048"),
+        (Cache::Loose, "loose", "mapped", "4096"),
     ] {
         let arguments = format!("fsx {configuration} {} 1 2 3", fsx_operations());
-        fsx_passed(&format!("fsx-share-{name}"), &Bench::new().on_share(cache, &arguments));
+        fsx_passed(&format!("fsx-share-{name}"), &Bench::with_blocks(block_size).on_share(cache, &arguments));
     }
 }

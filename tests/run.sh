@@ -9,16 +9,21 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'USAGE'
-usage: tests/run.sh [STEP ...]
+usage: tests/run.sh [--long] [STEP ...]
 
-Runs the steps named, or all of them in this order:
+Runs the steps named, or all of them in this order (about 20 minutes on two processors):
   style      cargo fmt --check, clippy with warnings denied
   deny       cargo deny: licenses, bans, sources (installs cargo-deny below target/tools once)
-  unit       unit tests of the core and the host library
-  ext4       the ext4 reader against mkfs.ext4, debugfs and e2fsck
+  unit       unit tests of the core and the host library, those of power loss among them
+  ext4       what ext4 volumes are read as, against mkfs.ext4, debugfs and e2fsck
+  model      random requests, with kills between, against a model of a file system in memory
   ring       the image in QEMU, driven over the preallocated ring and through the bridge; what is written survives a kill
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
+
+--long takes hours, and does more of the same: every byte at every size of message, 50 kills of the service VM under
+the load of a client, 100000 operations of fsx a run, longer random workloads, and the conformance programs on the
+kernel's own ext4 as well. Set before, SKERRY_KILLS and SKERRY_FSX_OPERATIONS are taken as they are.
 USAGE
 }
 
@@ -56,6 +61,11 @@ ext4() {
     host_test --test ext4_oracle
 }
 
+model() {
+    step "model: random requests against a model in memory"
+    host_test --test model -- --nocapture
+}
+
 ring() {
     step "ring: the image in QEMU, the preallocated ring, the bridge"
     build_image
@@ -65,30 +75,36 @@ ring() {
 client() {
     step "client: Linux client VMs"
     build_image
-    host_test --test client_vm -- --nocapture --test-threads=1
+    host_test --test client_vm -- --nocapture --test-threads=1 "${ignored[@]}"
 }
 
 conformance() {
     step "conformance: pjdfstest, fsx"
     host/provision-tests.sh
     build_image
-    host_test --test conformance -- --nocapture --test-threads=1
+    host_test --test conformance -- --nocapture --test-threads=1 "${ignored[@]}"
 }
 
 build_image() { cargo build --locked --quiet --release -p skerry-boot; }
 
 host_test() { cargo test --locked --quiet -p skerry-host "$@"; }
 
-for name in "$@"; do
-    case $name in
-        style | deny | unit | ext4 | ring | client | conformance) ;;
+ignored=()
+steps=()
+for argument in "$@"; do
+    case $argument in
+        style | deny | unit | ext4 | model | ring | client | conformance) steps+=("$argument") ;;
+        --long)
+            export SKERRY_LONG=1 SKERRY_KILLS=${SKERRY_KILLS:-50} SKERRY_FSX_OPERATIONS=${SKERRY_FSX_OPERATIONS:-100000}
+            ignored=(--include-ignored)
+            ;;
         -h | --help) usage; exit 0 ;;
-        *) echo "tests/run.sh: no step '$name'" >&2; usage >&2; exit 2 ;;
+        *) echo "tests/run.sh: no step '$argument'" >&2; usage >&2; exit 2 ;;
     esac
 done
 
 step "provision"
 host/provision.sh
-[ $# -gt 0 ] || set -- style deny unit ext4 ring client conformance
-for name in "$@"; do "$name"; done
-step "all passed: $*"
+[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 model ring client conformance)
+for name in "${steps[@]}"; do "$name"; done
+step "all passed: ${steps[*]}"

@@ -42,7 +42,8 @@ const SHOWN_LINES: usize = 20;
 pub enum Server {
     /// A vhost-user backend that listens on a socket: the bridge.
     VhostUser(Socket),
-    /// QEMU's own server, VirtFS, which serves a directory of the host: the one to compare with.
+    /// QEMU's own server, VirtFS, which serves a directory of the host: the one to compare with. It refuses what writes if the
+    /// mount is read-only.
     VirtFs {
         /// The directory.
         directory: PathBuf,
@@ -210,7 +211,7 @@ impl ClientVm {
             }
             Some(Server::VirtFs { directory, tag }) => {
                 command
-                    .args(["-fsdev".to_owned(), virtfs(directory)])
+                    .args(["-fsdev".to_owned(), virtfs(directory, options.mount.readonly)])
                     .args(["-device".to_owned(), format!("virtio-9p-pci,fsdev=share,mount_tag={tag}")]);
             }
             None => {}
@@ -389,8 +390,12 @@ fn port(command: &mut qemu::Command, name: &str, device: &str) -> Result<UnixStr
     Ok(ours)
 }
 
-fn virtfs(directory: &Path) -> String {
-    format!("local,id=share,path={},security_model=none,multidevs=remap,readonly=on", escaped(directory))
+fn virtfs(directory: &Path, readonly: bool) -> String {
+    let readonly = if readonly { "on" } else { "off" };
+    format!(
+        "local,id=share,path={},security_model=none,multidevs=remap,readonly={readonly}",
+        escaped(directory)
+    )
 }
 
 /// A file without a name, which holds `data`.

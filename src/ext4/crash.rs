@@ -161,6 +161,19 @@ impl Record {
         record
     }
 
+    /// A control: the record as if event `index`, a publish, came behind the next event that has a place in the order.
+    pub(super) fn with_late_publish(&self, index: usize) -> Self {
+        let mut record = self.clone();
+        let late = record.events.remove(index);
+        let ordered = |event: &Event| matches!(event, Event::Publish(..) | Event::Flush);
+        let next = record.events[index..]
+            .iter()
+            .position(ordered)
+            .map_or(record.events.len(), |next| index + next + 1);
+        record.events.insert(next, late);
+        record
+    }
+
     /// A control: the record as if no store had a place in an order.
     pub(super) fn with_publishes_unordered(&self) -> Self {
         let mut record = self.clone();
@@ -170,6 +183,25 @@ impl Record {
             }
         }
         record
+    }
+
+    /// The state if the program dies after `point` events, in the order in which they are recorded.
+    pub(super) fn dead_after(&self, point: usize) -> Vec<u8> {
+        let mut bytes = self.initial.clone();
+        for event in &self.events[..point] {
+            if let Event::Store(offset, stored) | Event::Publish(offset, stored) = event {
+                bytes[*offset..offset + stored.len()].copy_from_slice(stored);
+            }
+        }
+        bytes
+    }
+
+    /// The record of two programs: the first died after `point` events, the second, which `next` is of, went on with
+    /// [`what it left`](Self::dead_after).
+    pub(super) fn followed_by(&self, point: usize, mut next: Self) -> Self {
+        let mut events = self.events[..point].to_vec();
+        events.append(&mut next.events);
+        Self { initial: self.initial.clone(), events }
     }
 
     /// How many points there are at which the program may die: [`kill`](Self::kill).

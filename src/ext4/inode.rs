@@ -175,13 +175,17 @@ impl<R: Region> Volume<R> {
         if unchangeable { Err(Errno::EPERM.into()) } else { Ok(()) }
     }
 
-    /// The inode `number`, reserved ones and those without names too.
-    pub(super) fn any_inode(&self, number: u32) -> Result<Inode<'_>, Error> {
-        let inode = self.allocated_inode(number)?;
-        if inode.links == 0 {
-            return Err(Damage::Inode { inode: number, fault: InodeFault::NotInUse }.into());
-        }
-        Ok(inode)
+    /// The inode of the journal. It is needed before the journal is recovered, when its group descriptor may be half old and
+    /// half new: of that only the place of the inode table is used, which never changes.
+    pub(super) fn journal_inode(&self) -> Result<Inode<'_>, Error> {
+        let number = self.superblock.s_journal_inum;
+        let (group, index) = self.group_of_inode(number)?;
+        let [_, _, table] = self.group_structures(group)?;
+        let (block, range) = self.place_in_table(table.start, index);
+        let raw = self.block(block)?.get(range).unwrap_or_default();
+        let fail = |fault| Error::Corrupt(Damage::Inode { inode: number, fault });
+        let inode = Inode::parse(&self.superblock, number, raw).map_err(fail)?;
+        if inode.links == 0 { Err(fail(InodeFault::NotInUse)) } else { Ok(inode) }
     }
 
     /// The inode `number`, also one that has no name left but is not free yet.
@@ -199,17 +203,26 @@ impl<R: Region> Volume<R> {
 
     /// Where inode `number` lies: the block, and which bytes of it.
     pub(super) fn inode_place(&self, number: u32) -> Result<(u64, Range<usize>), Error> {
+        let (group, index) = self.group_of_inode(number)?;
+        Ok(self.place_in_table(self.group(group)?.inode_table, index))
+    }
+
+    /// The group of inode `number`, and its index there.
+    fn group_of_inode(&self, number: u32) -> Result<(u32, u32), Error> {
         let superblock = &self.superblock;
         let out_of_range = InodeFault::OutOfRange { inodes_count: superblock.s_inodes_count };
         let Some(index) = number.checked_sub(1).filter(|_| number <= superblock.s_inodes_count) else {
             return Err(Damage::Inode { inode: number, fault: out_of_range }.into());
         };
-        let group = self.group(index / superblock.s_inodes_per_group)?;
-        let index = index % superblock.s_inodes_per_group;
-        let size = u32::from(superblock.s_inode_size);
-        let per_block = superblock.block_size / size;
+        Ok((index / superblock.s_inodes_per_group, index % superblock.s_inodes_per_group))
+    }
+
+    /// Where inode `index` of the inode table that begins with block `table` lies.
+    fn place_in_table(&self, table: u64, index: u32) -> (u64, Range<usize>) {
+        let size = u32::from(self.superblock.s_inode_size);
+        let per_block = self.superblock.block_size / size;
         let offset = ((index % per_block) * size) as usize;
-        Ok((group.inode_table + u64::from(index / per_block), offset..offset + size as usize))
+        (table.saturating_add(u64::from(index / per_block)), offset..offset + size as usize)
     }
 }
 

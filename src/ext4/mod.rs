@@ -1,29 +1,36 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! An ext4 volume as a [`FileSystem`]: read only, in place, without allocation.
+//! An ext4 volume as a [`FileSystem`](crate::fs::FileSystem): in place, without allocation.
 //!
-//! A [`Volume`] is mounted on a [`Region`] and keeps nothing of it but the parsed superblock: each request finds its inode
-//! through the group descriptors, its blocks through the extent tree, and verifies every structure on the way (ranges always,
-//! checksums where the volume has them). Nothing that the volume says is taken for granted, so that a
+//! A [`Volume`] is mounted on a [`Region`] and keeps little of it: the parsed superblock, what is free, what is open. Each request
+//! finds its inode through the group descriptors, its blocks through the extent tree, and verifies every structure on the way
+//! (ranges always, checksums where the volume has them). Nothing that the volume says is taken for granted, so that a
 //! damaged one gives errors, and never a panic, a loop, or a read outside the region.
+//!
+//! The content of files is stored in place. Metadata is changed in copies that the journal keeps: an operation takes effect
+//! whole or not at all, and with it every reader of metadata sees what is new.
 //!
 //! | file         | subject                                                         |
 //! |--------------|-----------------------------------------------------------------|
-//! | `superblock` | the volume's parameters; `features`: what can be honoured        |
+//! | `superblock` | the volume's parameters; `features`: what can be honoured; `superblock_edit`: its counts |
 //! | `group`      | group descriptors                                                |
-//! | `alloc`      | taking and freeing blocks and inodes; `superblock_edit`: the counts of the whole |
-//! | `inode`      | inodes; `inode_edit`: changing them; `timestamp`: their times    |
 //! | `transaction` | changing blocks, all or nothing                                 |
+//! | `journal`    | the log: commits, flushes, recovery; mounting a volume to be written |
+//! | `alloc`      | taking and freeing blocks and inodes                             |
+//! | `inode`      | inodes; `inode_edit`: changing them; `timestamp`: their times    |
 //! | `mapping`    | file blocks to volume blocks, reading; over `extent`, `blockmap` (`blockmap_edit`: freeing) |
 //! | `content`    | writing files; `truncate`: their size, freeing what is behind their end |
-//! | `dir`        | directories: reading and changing them; `dirent`: their records; `htree`, `hash`: their index |
-//! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `inline`     | content in the inode                                             |
+//! | `dir`        | directories: reading and changing them; `dirent`: their records; `htree`, `hash`: their index |
+//! | `create`, `remove`, `rename`, `set_attributes` | the changes that a client asks for     |
+//! | `attended`   | what is open, and orphans; `orphan`: their list on the volume    |
+//! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `symlink`    | targets of symbolic links                                        |
-//! | `journal`    | the journal: transactions, flushes, recovery                      |
 //! | `status`     | what `statfs` tells                                              |
+//! | `file_system` | the volume as a `FileSystem`                                    |
 //! | `error`      | what can be wrong                                                |
 //! | `checksum`, `field` | sums and numbers as the format has them                   |
+//! | `testing`, `crash` | volumes for tests, and what a crash may leave of them      |
 
 mod acl;
 mod alloc;
@@ -34,6 +41,8 @@ mod checksum;
 mod content;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod crash_suite;
 mod create;
 mod dir;
 mod dirent;
@@ -68,7 +77,6 @@ mod truncate;
 mod xattr;
 
 use core::fmt;
-use core::ops::ControlFlow;
 
 pub use acl::AclFault;
 pub use blockmap::BlockMapFault;
@@ -83,7 +91,6 @@ pub use features::{Incompat, RoCompat};
 pub use group::GroupFault;
 pub use htree::IndexFault;
 pub use inline::InlineFault;
-use inode::Inode;
 pub use inode::InodeFault;
 pub use journal::JournalStatistics;
 pub use mapping::Run;
@@ -91,8 +98,7 @@ use superblock::Superblock;
 pub use symlink::SymlinkFault;
 pub use xattr::AttributeFault;
 
-use crate::fs::{Attributes, DirectoryEntry, Errno, FileKind, FileSystem, FileSystemStatus, Node, Timestamp};
-use crate::mem::Sink;
+use crate::fs::{Errno, FileKind, Node, Timestamp};
 use crate::mem::region::Region;
 
 /// A mounted volume.
@@ -229,7 +235,9 @@ impl<R: Region> fmt::Debug for Volume<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mem::Full;
+    use crate::fs::{DirectoryEntry, FileSystem};
+    use crate::mem::{Full, Sink};
+    use core::ops::ControlFlow;
     use std::time::{Duration, Instant};
     use std::vec::Vec;
     use testing::{Image, Numbers, set_superblock};

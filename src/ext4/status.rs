@@ -5,7 +5,7 @@
 use super::Volume;
 use super::features::Incompat;
 use super::group::{Totals, base_blocks};
-use super::superblock::{MAGIC, Superblock};
+use super::superblock::Superblock;
 use crate::fs::FileSystemStatus;
 use crate::mem::region::Region;
 
@@ -28,7 +28,6 @@ impl<R: Region> Volume<R> {
         let reserved = superblock.s_r_blocks_count.saturating_add(held_back);
         let (low, high) = halves(superblock.s_uuid);
         FileSystemStatus {
-            kind: u32::from(MAGIC),
             block_size: superblock.block_size,
             blocks: superblock.s_blocks_count.saturating_sub(self.overhead),
             blocks_free: free_blocks,
@@ -85,7 +84,7 @@ mod tests {
             assert_eq!(status.blocks_available, status.blocks_free - reserved);
             assert_eq!(status.files, number("Inode count"));
             assert_eq!(status.files_free, number("Free inodes"));
-            assert_eq!((status.kind, status.name_length), (0xef53, 255));
+            assert_eq!(status.name_length, 255);
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) const LENGTH: usize = 1024;
 /// Where `s_checksum` lies in it: the checksum covers what comes before.
 pub(super) const CHECKSUM_OFFSET: usize = 0x3fc;
 /// `s_magic`, and the `f_type` of `statfs`.
-pub(super) const MAGIC: u16 = 0xef53;
+const MAGIC: u16 = 0xef53;
 /// `s_state`: unmounted cleanly.
 const STATE_VALID: u16 = 1;
 /// `s_state`: errors were found.

@@ -130,9 +130,11 @@ impl Image {
         Volume::mount(self.bytes()).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The volume to be changed, at [`NOON`].
+    /// The volume to be changed, at [`NOON`]. It needs a journal: `mkfs.ext4` makes none in fewer than 2048 blocks.
     pub(super) fn mount_writable(&self) -> TestVolume {
-        Volume::mount_writable(self.bytes(), || NOON).unwrap_or_else(|error| panic!("{error}"))
+        let volume = Volume::mount_writable(self.bytes(), || NOON).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(volume.read_only_reason(), None);
+        volume
     }
 
     /// Unmounts `volume`, which was mounted from here, into the file, and has `e2fsck` find nothing to complain of.
@@ -237,6 +239,29 @@ pub(super) fn damage(volume: &TestVolume, inode: &Inode<'_>) -> Option<super::Da
         Err(Error::Corrupt(damage)) => Some(damage),
         _ => None,
     }
+}
+
+/// Each block of the volume as it is read, but for the superblock's and the journal's, which are zeros here.
+pub(super) fn blocks(volume: &TestVolume) -> Vec<Vec<u8>> {
+    let count = volume.superblock().s_blocks_count;
+    let mut blocks: Vec<Vec<u8>> = (0..count).map(|block| volume.block(block).unwrap().to_vec()).collect();
+    blocks[volume.superblock().s_first_data_block as usize].fill(0);
+    let journal = volume.journal_inode().unwrap();
+    let length = journal.size / u64::from(volume.superblock().block_size);
+    volume
+        .map(&journal, 0..length, &mut |run| {
+            let first = usize::try_from(run.physical.unwrap()).unwrap();
+            let length = usize::try_from(run.blocks.end - run.blocks.start).unwrap();
+            blocks[first..first + length].iter_mut().for_each(|block| block.fill(0));
+            Ok(())
+        })
+        .unwrap();
+    blocks
+}
+
+/// How often a test does what it does at random: `usual` times, or `long` times if the environment says `SKERRY_LONG=1`.
+pub(super) fn repeats(usual: usize, long: usize) -> usize {
+    if std::env::var_os("SKERRY_LONG").is_some_and(|value| value == "1") { long } else { usual }
 }
 
 /// Numbers that look random and are the same in each run (xorshift64*).

@@ -106,8 +106,6 @@ pub struct Attributes {
 /// What `statfs` tells of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileSystemStatus {
-    /// `f_type`, the magic number.
-    pub kind: u32,
     /// Unit of the three block counts, in bytes.
     pub block_size: u32,
     /// Data blocks in all.
@@ -297,7 +295,7 @@ pub trait FileSystem {
     /// The attributes of `node`.
     ///
     /// # Errors
-    /// ENOENT if the node is no more; EUCLEAN.
+    /// ESTALE if the node is no more; EUCLEAN.
     fn attributes(&self, node: Node) -> Result<Attributes, Errno>;
 
     /// Puts up to `count` bytes of the regular file `node` from `offset` on into `sink`; holes are zeros.

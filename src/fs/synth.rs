@@ -277,10 +277,7 @@ impl FileSystem for ControlTree<'_> {
     }
 
     fn status(&self) -> Result<FileSystemStatus, Errno> {
-        // V9FS_MAGIC: a tree that exists only in 9P.
-        let kind = 0x0102_1997;
         Ok(FileSystemStatus {
-            kind,
             block_size: 4096,
             blocks: 0,
             blocks_free: 0,

@@ -277,7 +277,6 @@ mod tests {
         assert_eq!((region.publish(6, [7; 4]), region.publish(14, [7; 4])), (None, None));
         assert_eq!(region.bytes(0, 9), Some(&[0, 1, 2, 0, 3, 4, 5, 6, 0][..]));
         region.flush().unwrap();
-        drop(region);
         assert_eq!(flushes, 1);
     }
 

@@ -9,6 +9,10 @@ use super::session::{File, Session};
 use crate::fs::{AttributeChanges, Errno, FileKind, TimeChange, Timestamp};
 use crate::wire::{GetattrMask, Rgetattr, Rsetattr, Rstatfs, SetattrMask, Tgetattr, Time, Tsetattr, Tstatfs};
 
+/// `f_type` of every share. With the number of ext4, Linux programs would take the share for an ext4 mount and look for it among
+/// the disks: glibc then answers `pathconf(_PC_LINK_MAX)` with the limit of ext2.
+const V9FS_MAGIC: u32 = 0x0102_1997;
+
 /// Tgetattr. All that the backend knows is answered, whatever was asked for: `valid` says what that is, and
 /// what is not valid is 0.
 ///
@@ -125,7 +129,7 @@ pub(super) fn statfs(session: &Session, exports: &Exports<'_>, request: Tstatfs)
     let file = session.file(request.fid)?;
     let status = exports.get(file.attachment.export)?.status()?;
     Ok(Rstatfs {
-        kind: status.kind,
+        kind: V9FS_MAGIC,
         bsize: status.block_size,
         blocks: status.blocks,
         bfree: status.blocks_free,
@@ -205,7 +209,7 @@ mod tests {
             _ => None,
         });
         let expected = Rstatfs {
-            kind: 0xef53,
+            kind: 0x0102_1997,
             bsize: 1024,
             blocks: 100,
             bfree: 50,

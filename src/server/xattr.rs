@@ -71,7 +71,8 @@ impl Default for AttributeNames {
 /// # Errors
 /// EBADF for a `fid` that stands for no file, and a `newfid` that is in use; ERANGE for a name of more than 255
 /// bytes, EINVAL for one with a NUL; EMFILE, ENFILE; ENODATA and whatever else
-/// [`FileSystem::read_attribute`](crate::fs::FileSystem::read_attribute) says.
+/// [`FileSystem::read_attribute`](crate::fs::FileSystem::read_attribute) says, but that a file which is gone has no
+/// attributes (ENODATA): Linux asks for access control lists by itself, and makes EIO of any other error.
 pub(super) fn xattrwalk(
     session: &mut Session,
     exports: &mut Exports<'_>,
@@ -87,8 +88,10 @@ pub(super) fn xattrwalk(
         subject.backend.list_attributes(node, &mut measure)?;
         FidState::AttributeNames
     } else {
-        subject.may_read_attribute(node, request.name)?;
-        subject.backend.read_attribute(node, request.name, &mut measure)?;
+        let readable = subject.may_read_attribute(node, request.name);
+        readable
+            .and_then(|()| subject.backend.read_attribute(node, request.name, &mut measure))
+            .map_err(|errno| if errno == Errno::ESTALE { Errno::ENODATA } else { errno })?;
         FidState::Attribute(session.attribute_names.keep(request.name)?)
     };
     let inserted = exports

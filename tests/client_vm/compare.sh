@@ -2,7 +2,7 @@
 #
 # Runs in a client that has one volume twice: through the server at /mnt, and as the disk /dev/vda, which the
 # kernel's own ext4 reads. Says on standard output what differs, and how much was compared.
-# Arguments: the mount tag, then the options of one mount after the other.
+# Arguments: the mount tag, then the options of one mount after the other; with "part:" before them, a part is compared.
 # /truth/sums holds the sums of the files outside made/, which the host has computed.
 set -eu
 tag=$1
@@ -56,12 +56,27 @@ find . '(' -type b -o -type c ')' -print0 | sort -z >/tmp/list/devices
 find . -type f -size +1048576k | sort >/tmp/list/large
 cd /
 
+# The names in a few directories, and the contents in which a size of message shows.
+part() (
+    cd "$1"
+    find linear links names sizes -printf '%p|%s|%l\0' | to_lines | sort
+    sha256sum sizes/*
+)
+
 look /disk /tmp/disk 0
 cp /truth/sums /tmp/disk/given-sums
 
-for options in "$@"; do
+for argument in "$@"; do
+    options=${argument#part:}
     umount /mnt 2>/dev/null || true
     mount -t 9p -o "$options" "$tag" /mnt
+    if [ "$options" != "$argument" ]; then
+        part /disk >/tmp/disk/part
+        part /mnt >/tmp/share/part
+        cmp /tmp/disk/part /tmp/share/part || echo "differs: a part with $options"
+        echo "compared: a part with $options"
+        continue
+    fi
     # Linux adds a constant to the inode numbers of a 9P server: 2, and none in some releases.
     above=$(($(stat -c %i /mnt) - $(stat -c %i /disk)))
     case $above in 0 | 2) ;; *) echo "differs: the root's inode number by $above" ;; esac

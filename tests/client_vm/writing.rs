@@ -22,7 +22,8 @@ pub fn empty_volume(path: &Path) {
     assert!(make.args(["-q", "-F", "-b", "4096"]).arg(path).arg("128M").status().unwrap().success());
 }
 
-fn judged(program: &str, arguments: &[&str], volume: &Path) {
+/// What that program says of the volume, which must be nothing bad.
+pub fn judged(program: &str, arguments: &[&str], volume: &Path) {
     let output = Command::new(format!("/usr/sbin/{program}")).args(arguments).arg(volume).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{program} {arguments:?}: {said}");

@@ -2,7 +2,7 @@
 #
 # Runs in a client: the conformance programs, on the file system at /mnt, or with "disk" on the disk /dev/vda, which the
 # kernel's own ext4 has. Arguments: where (mnt or disk), what (pjdfstest or fsx), and for fsx the configuration below
-# /conformance, how many operations, and the seeds.
+# /conformance, how many operations, and the seeds; for pjdfstest the name of one test, or nothing for all.
 set -eu
 where=$1
 what=$2
@@ -20,10 +20,10 @@ pjdfstest)
     mkdir -p $place/pjdfstest
     chmod 755 $place/pjdfstest
     judge() { pjdfstest --path $place/pjdfstest --secondary-fs /tmp "$@" || status=$?; }
-    judge --configuration-file /conformance/pjdfstest.toml
+    judge --configuration-file /conformance/pjdfstest.toml "$@"
     # On their own: these mount the file system read-only, and others leave removed files open.
     sed 's/^allow_remount = false/allow_remount = true/' /conformance/pjdfstest.toml >/tmp/remount.toml
-    judge --configuration-file /tmp/remount.toml erofs
+    if [ $# = 0 ]; then judge --configuration-file /tmp/remount.toml erofs; fi
     rm -r $place/pjdfstest
     ;;
 fsx)

@@ -66,7 +66,7 @@ fn absent<T>() -> Result<T, Error> {
 
 /// A volume with the file `/f` and the directories `/d` and `/e`.
 fn image(options: &[&str]) -> Image {
-    Image::new("4M", options, |root| {
+    Image::new("8M", options, |root| {
         std::fs::write(root.join("f"), "content").unwrap();
         std::fs::create_dir(root.join("d")).unwrap();
         std::fs::create_dir(root.join("e")).unwrap();

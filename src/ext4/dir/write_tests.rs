@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Changing directories: what was inserted and removed is compared with a model, and judged by `e2fsck` and `debugfs`.
+//! With `SKERRY_LONG=1`, more of it.
 
 mod cost;
 mod damage;
 
 use super::*;
-use crate::ext4::testing::{Image, Numbers, TestVolume};
-use crate::fs::{Caller, FileSystem};
+use crate::ext4::testing::{Image, Numbers, TestVolume, repeats};
+use crate::fs::{Caller, FileSystem, Position};
+use crate::mem::{Short, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::format;
 use std::string::String;
@@ -45,6 +47,31 @@ impl Subject {
         })?;
         self.model.insert(name.to_vec(), inode);
         self.volume.commit_transaction()
+    }
+
+    /// Gives one of the files all free blocks but some `left`.
+    fn fill(&mut self, left: u64) {
+        struct Zeros(usize);
+        impl Source for Zeros {
+            fn remaining(&self) -> usize {
+                self.0
+            }
+            fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short> {
+                bytes.fill(0);
+                self.0 -= bytes.len();
+                Ok(())
+            }
+        }
+        let mut end = 0;
+        while let Some(more) =
+            self.volume.status().unwrap().blocks_free.checked_sub(left).filter(|&more| more > 0)
+        {
+            let mut zeros = Zeros(usize::try_from(more).unwrap().min(100) * 1024);
+            let position = Position::At(end);
+            let went = self.volume.write_content(self.files[0], Caller::ROOT, position, &mut zeros).unwrap();
+            end += u64::from(went);
+            self.volume.commit_transaction().unwrap();
+        }
     }
 
     fn remove(&mut self, name: &[u8]) {
@@ -176,7 +203,8 @@ fn directories_agree_with_a_model_whatever_is_inserted_and_removed() {
         let mut numbers = Numbers(0xd1_5c0 + seed as u64);
         let mut subject = Subject::new("16M", options);
         let linear = options.iter().any(|option| option.contains("^dir_index"));
-        for (count, size) in [(20, 10), (300, 100), (4000, if linear { 600 } else { 2500 }), (2000, 20)] {
+        let many = repeats(1500, 4000);
+        for (count, size) in [(20, 10), (300, 100), (many, if linear { 600 } else { 2500 }), (many / 2, 20)] {
             churn(&mut subject, &mut numbers, count, size);
             subject.compare();
         }
@@ -240,7 +268,7 @@ fn what_stays_is_listed_once_while_names_come_and_go() {
     ];
     for (seed, options) in layouts.into_iter().enumerate() {
         let mut numbers = Numbers(0x1157 + seed as u64);
-        for round in 0..12 {
+        for round in 0..repeats(4, 12) {
             let mut subject = Subject::new("8M", options);
             // From less than a block, so that a directory gets its index while it is read.
             churn(&mut subject, &mut numbers, 4 + 30 * round, 1000);
@@ -295,6 +323,7 @@ fn when_the_volume_is_full_a_name_is_refused_and_nothing_is_changed() {
     for options in [&["-b", "1024", "-N", "64"][..], &["-b", "1024", "-N", "64", "-O", "^dir_index"]] {
         let mut numbers = Numbers(0xe05);
         let mut subject = Subject::new("3M", options);
+        subject.fill(300);
         let mut refused = 0;
         while refused < 20 {
             let free = subject.volume.status().unwrap().blocks_free;

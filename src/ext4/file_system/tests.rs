@@ -388,7 +388,7 @@ fn a_file_is_cut_and_grows_again_with_zeros() {
         let before = free(&volume);
         let node = file(&mut volume, "new");
         write(&mut volume, node, &[9; 200_000]);
-        let mut size = |volume: &mut TestVolume, size| {
+        let size = |volume: &mut TestVolume, size| {
             let changes = AttributeChanges { size: Some(size), ..AttributeChanges::default() };
             volume.set_attributes(ANNA, node, &changes).unwrap();
         };

@@ -64,7 +64,7 @@ impl<R: Region> Volume<R> {
         if !self.superblock.compat.contains(Compat::HAS_JOURNAL) || number == 0 {
             return Ok(None);
         }
-        let inode = self.any_inode(number)?;
+        let inode = self.journal_inode()?;
         let block =
             self.file_block(&inode, 0)?.ok_or(MountError::Journal("its first block was never written"))?;
         let size = self.superblock.block_size;
@@ -73,7 +73,7 @@ impl<R: Region> Volume<R> {
 
     /// Where the journal lies.
     fn journal_area(&self, superblock: &JournalSuperblock) -> Result<Area, MountError> {
-        let inode = self.any_inode(self.superblock.s_journal_inum)?;
+        let inode = self.journal_inode()?;
         let mut area = Area::new(superblock.s_first, superblock.s_maxlen, self.superblock.block_size);
         let mut outcome = Ok(());
         self.map(&inode, 0..u64::from(superblock.s_maxlen), &mut |run| {

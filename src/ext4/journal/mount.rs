@@ -339,6 +339,9 @@ impl<R: Region> Volume<R> {
             return Err(MountError::Journal("it holds the superblock of another volume"));
         }
         self.superblock = fresh;
+        if self.why_not_written().is_some() {
+            return Err(MountError::Journal("it holds a superblock with features that are not written"));
+        }
         Ok(())
     }
 

@@ -277,6 +277,7 @@ fn a_region_that_fails_to_flush_ends_all_change() {
 
 #[test]
 fn what_cannot_be_written_is_only_read_and_says_why() {
+    let mount = |image: &Image| TestVolume::mount_writable(image.bytes(), || NOON).unwrap();
     for (options, reason) in [
         (&["-O", "^has_journal"][..], "it has no journal inside"),
         (&["-t", "ext3"], "its files are not mapped by extents"),
@@ -287,7 +288,7 @@ fn what_cannot_be_written_is_only_read_and_says_why() {
     ] {
         let image = Image::new("16M", options, |_| {});
         let before = image.bytes();
-        let mut volume = image.mount_writable();
+        let mut volume = mount(&image);
         assert_eq!(volume.read_only_reason(), Some(reason));
         assert_eq!(volume.atomically(|_| Ok(())), Err(Errno::EROFS.into()));
         assert!(volume.unmount().unwrap() == before, "{options:?}");
@@ -295,7 +296,7 @@ fn what_cannot_be_written_is_only_read_and_says_why() {
     let image = Image::new("16M", &[], |_| {});
     image.debugfs("set_super_value errors 2");
     image.debugfs("set_super_value state 3");
-    assert!(image.mount_writable().read_only_reason().unwrap().contains("errors were found"));
+    assert!(mount(&image).read_only_reason().unwrap().contains("errors were found"));
 }
 
 #[test]

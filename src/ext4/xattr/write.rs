@@ -26,7 +26,7 @@ impl<R: Region> Volume<R> {
     ///
     /// # Errors
     /// ERANGE for a name of no or more than 255 bytes; EINVAL for one that is only a prefix or has a NUL; EOPNOTSUPP
-    /// for an unknown prefix, a list of a symbolic link, or to change a value in an inode of its own; EPERM for `user.` on what is
+    /// for an unknown prefix or a list of a symbolic link; EPERM for `user.` on what is
     /// neither a regular file nor a directory; E2BIG for a value above 64 KiB; EEXIST, ENODATA as `existence` asks, and ENODATA if
     /// there is nothing to remove; EINVAL for a list that is none; EACCES for a default list of what is no
     /// directory; ENOSPC if it does not fit; damage.
@@ -73,9 +73,6 @@ impl<R: Region> Volume<R> {
             AttributeExistence::Absent if found => return Err(Errno::EEXIST.into()),
             AttributeExistence::Present if !found => return Err(Errno::ENODATA.into()),
             _ => {}
-        }
-        if [entry_in_inode, entry_in_block].iter().flatten().any(|entry| entry.e_value_inum != 0) {
-            return Err(Errno::EOPNOTSUPP.into());
         }
         let (is_in_inode, is_in_block) = (entry_in_inode.is_some(), entry_in_block.is_some());
         match &change.value {

@@ -108,7 +108,6 @@ impl FileSystem for Tree {
 
     fn status(&self) -> Result<FileSystemStatus, Errno> {
         Ok(FileSystemStatus {
-            kind: 0xef53,
             block_size: 1024,
             blocks: 100,
             blocks_free: 50,

@@ -14,6 +14,7 @@ use std::vec::Vec;
 use super::{end, make_file, name_all};
 use crate::ext4::Volume;
 use crate::ext4::alloc::{Allocated, Freed};
+use crate::ext4::error::Error;
 use crate::ext4::inode::ROOT;
 use crate::ext4::testing::{Image, NOON};
 use crate::fs::{Caller, Errno};
@@ -78,6 +79,22 @@ impl Region for SparseRegion {
         stored.get_mut(start..start + length)
     }
 
+    fn publish(&mut self, offset: u64, bytes: [u8; 4]) -> Option<()> {
+        self.bytes_mut(offset, 4)?.copy_from_slice(&bytes);
+        Some(())
+    }
+
+    fn publish_pair(&mut self, offset: u64, bytes: [u8; 8]) -> Option<()> {
+        self.bytes_mut(offset, 8)?.copy_from_slice(&bytes);
+        Some(())
+    }
+
+    fn copy_within(&mut self, from: u64, to: u64, length: usize) -> Option<()> {
+        let bytes = self.bytes(from, length)?.to_vec();
+        self.bytes_mut(to, length)?.copy_from_slice(&bytes);
+        Some(())
+    }
+
     fn flush(&mut self) -> Result<(), FlushFault> {
         Ok(())
     }
@@ -103,6 +120,10 @@ fn tebibyte() -> (Image, Volume<SparseRegion>) {
     (image, volume)
 }
 
+fn take(volume: &mut Volume<SparseRegion>, goal: u64, wanted: u32) -> Result<Allocated, Error> {
+    volume.atomically(|volume| volume.allocate_blocks(goal, wanted, Caller::ROOT))
+}
+
 impl Volume<SparseRegion> {
     /// How often `work` asks for bytes of the region.
     fn cost<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, u64) {
@@ -120,9 +141,7 @@ fn taking_a_block_of_a_tebibyte_looks_at_few_blocks() {
     let started = Instant::now();
     for index in 0..64u64 {
         let goal = index * 4_100_000;
-        let (run, cost) = volume.cost(|volume| {
-            volume.atomically(|volume| volume.allocate_blocks(goal, 100, Caller::ROOT)).unwrap()
-        });
+        let (run, cost) = volume.cost(|volume| take(volume, goal, 100).unwrap());
         let (file, inode_cost) = volume.cost(|volume| make_file(volume, &[run]));
         files.push(file);
         worst = worst.max(cost).max(inode_cost);
@@ -143,22 +162,22 @@ fn a_tebibyte_that_is_nearly_full_is_searched_once_and_then_no_more() {
     // Everything is taken, then 100 blocks of each of two groups are freed.
     let mut last = Allocated { start: 0, count: 0 };
     loop {
-        match volume.allocate_blocks(end(&last), u32::MAX, Caller::ROOT) {
+        match take(&mut volume, end(&last), u32::MAX) {
             Ok(run) => last = run,
             Err(error) => break assert_eq!(error, Errno::ENOSPC.into()),
         }
     }
     assert_eq!(volume.totals.free_blocks, 0);
     for group in [3000, 6000] {
-        volume.free_blocks(group * 32_768 + 20_000, 100, Freed::Data).unwrap();
+        volume.atomically(|volume| volume.free_blocks(group * 32_768 + 20_000, 100, Freed::Data)).unwrap();
     }
-    volume.commit_transaction().unwrap();
+    volume.flush_volume().unwrap();
 
     let goal = volume.goal_for_inode(ROOT);
     let mut costs = Vec::new();
     let started = Instant::now();
     for _ in 0..200 {
-        let (run, cost) = volume.cost(|volume| volume.allocate_blocks(goal, 1, Caller::ROOT).unwrap());
+        let (run, cost) = volume.cost(|volume| take(volume, goal, 1).unwrap());
         assert_eq!(run.count, 1);
         costs.push(cost);
     }
@@ -166,6 +185,6 @@ fn a_tebibyte_that_is_nearly_full_is_searched_once_and_then_no_more() {
     let long = costs.iter().filter(|cost| **cost > 100).count();
     assert!(long <= 2, "{costs:?}");
     std::println!("1 TiB nearly full: {elapsed:?} for 200 blocks, {long} long searches");
-    let (full, cost) = volume.cost(|volume| volume.allocate_blocks(goal, 1, Caller::ROOT));
+    let (full, cost) = volume.cost(|volume| take(volume, goal, 1));
     assert_eq!((full, cost), (Err(Errno::ENOSPC.into()), 0));
 }

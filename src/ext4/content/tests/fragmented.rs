@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Files of thousands of extents: their trees grow, are split, joined, cut and damaged.
+//! Files of thousands of extents: their trees grow, are split, joined, cut and damaged. With `SKERRY_LONG=1`, more of them.
 
 use super::*;
+use crate::ext4::testing::{blocks, repeats};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -140,10 +141,9 @@ fn no_changed_byte_of_the_metadata_makes_a_change_panic() {
         for index in 0..120 {
             write(&mut volume, numbers[0], index * 2048, b"piece").unwrap();
         }
-        volume.commit_transaction().unwrap();
-        let original = volume.region.clone();
-        let nodes: Vec<usize> = original
-            .chunks(1024)
+        volume.flush_volume().unwrap();
+        let nodes: Vec<usize> = blocks(&volume)
+            .iter()
             .enumerate()
             .filter(|(_, block)| block[..2] == 0xf30au16.to_le_bytes())
             .map(|(number, _)| number * 1024)
@@ -151,6 +151,8 @@ fn no_changed_byte_of_the_metadata_makes_a_change_panic() {
         assert_eq!(nodes.len(), 2, "leaves");
         let (table, range) = volume.inode_place(numbers[0]).unwrap();
         let inode = usize::try_from(table).unwrap() * 1024 + range.start;
+        // Without a journal to be recovered: what is changed is what is read.
+        let original = volume.unmount().unwrap();
         let mut random = Numbers(0xbad);
         let mut went_well = 0;
         for round in 0..1000 {
@@ -194,7 +196,8 @@ fn appending_to_a_file_of_many_extents_costs_what_it_costs_with_few() {
         next[file] += 1;
         took
     };
-    for _ in 0..30_000 {
+    let extents_of_many = repeats(10_000, 30_000);
+    for _ in 0..extents_of_many {
         append(&mut volume, 0, &mut next);
     }
     for _ in 0..100 {
@@ -209,9 +212,9 @@ fn appending_to_a_file_of_many_extents_costs_what_it_costs_with_few() {
         }
     }
     let [many, few] = least;
-    std::eprintln!("ten appends with 30,000 extents: {many:?}, with 100: {few:?}");
+    std::eprintln!("ten appends with {extents_of_many} extents: {many:?}, with 100: {few:?}");
     assert!(many < few * 3, "{many:?} {few:?}");
     image.check(volume);
     let (count, depth) = extents(&image, "/0");
-    assert!(count >= 30_000 && depth == 3, "{count} {depth}");
+    assert!(count >= extents_of_many && depth >= 2, "{count} {depth}");
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What a change of a directory costs: time, and blocks.
+//! What a change of a directory costs: time, and blocks. With `SKERRY_LONG=1`, in a larger one.
 
 use super::*;
+use crate::ext4::testing::blocks;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -28,26 +29,11 @@ fn a_name_costs_the_same_in_a_large_directory() {
         fastest / 100
     };
     let small = time(&mut subject, 100, 1100);
-    time(&mut subject, 1100, 100_000);
-    let large = time(&mut subject, 100_000, 101_000);
-    std::eprintln!("a name in a directory of 100: {small:?}; of 100,000: {large:?}");
+    let many = repeats(30_000, 100_000);
+    time(&mut subject, 1100, many);
+    let large = time(&mut subject, many, many + 1000);
+    std::eprintln!("a name in a directory of 100: {small:?}; of {many}: {large:?}");
     assert!(large < small * 3, "{large:?} is more than three times {small:?}");
-}
-
-/// All blocks of the volume but the journal's, as they are read.
-fn blocks(volume: &TestVolume) -> Vec<Vec<u8>> {
-    let journal = volume.any_inode(8).unwrap();
-    let mut logged = BTreeSet::new();
-    let length = journal.size / u64::from(volume.superblock().block_size);
-    volume
-        .map(&journal, 0..length, &mut |run| {
-            let first = run.physical.unwrap();
-            logged.extend(first..first + run.blocks.end - run.blocks.start);
-            Ok(())
-        })
-        .unwrap();
-    let all = (2..volume.superblock().s_blocks_count).filter(|block| !logged.contains(block));
-    all.map(|block| volume.block(block).unwrap().to_vec()).collect()
 }
 
 #[test]

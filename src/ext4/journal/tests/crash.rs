@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Death and loss of power at any moment of a workload on a recorded region: what is recovered is the state after some
-//! transaction, recent enough, whoever recovers.
+//! transaction, recent enough, whoever recovers. With `SKERRY_LONG=1`, four times as many moments.
 
 use std::string::String;
 use std::vec::Vec;
@@ -9,7 +9,7 @@ use std::vec::Vec;
 use crate::ext4::crash::{Crash, Event, Record, Recorder};
 use crate::ext4::field::{le32, put_le32};
 use crate::ext4::superblock::Superblock;
-use crate::ext4::testing::{Image, NOON, Numbers};
+use crate::ext4::testing::{Image, NOON, Numbers, repeats};
 use crate::ext4::{MountError, Volume};
 
 /// `s_mkfs_time`: the workload counts its transactions there.
@@ -171,7 +171,7 @@ fn death_at_any_moment_leaves_every_committed_transaction() {
         let (workload, record) = Workload::run(&image, first, 120, 11 + index as u64);
         let mut judge = Judge { workload: &workload, image: &image, every: 25, judged: 0, torn: 0 };
         let mut numbers = Numbers(5);
-        let step = record.len() / 500 + 1;
+        let step = record.len() / repeats(120, 500) + 1;
         for point in (0..record.len()).step_by(step) {
             let crash = record.kill(point, &mut numbers);
             let verdict = judge.judge(&crash, crash.marked.unwrap_or(0));
@@ -188,7 +188,7 @@ fn loss_of_power_at_any_moment_leaves_every_flushed_transaction() {
         let (workload, record) = Workload::run(&image, first, 120, 17 + index as u64);
         let mut judge = Judge { workload: &workload, image: &image, every: 8, judged: 0, torn: 0 };
         let mut numbers = Numbers(6);
-        for sample in 0..400 {
+        for sample in 0..repeats(100, 400) {
             let point = numbers.below(record.len());
             let crash = record.power_loss(point, &mut numbers);
             let verdict = judge.judge(&crash, crash.flushed.unwrap_or(0));
@@ -210,8 +210,7 @@ fn a_flush_that_does_nothing_and_a_commit_out_of_order_are_noticed() {
     let (workload, record) = Workload::run(&image, first, 60, 23);
     let flushes = record.events().iter().filter(|event| **event == Event::Flush).count();
     let mut numbers = Numbers(9);
-    let mut caught = 0;
-    for index in 4..flushes - 4 {
+    let caught = (4..flushes - 4).any(|index| {
         let falsified = record.without_flush(index);
         // The promise is that of the true record: what was flushed then.
         let points: Vec<usize> = (0..40).map(|_| numbers.below(falsified.len() - 1)).collect();
@@ -219,9 +218,9 @@ fn a_flush_that_does_nothing_and_a_commit_out_of_order_are_noticed() {
             let least = record.power_loss(point + 1, &mut Numbers(1)).flushed.unwrap_or(0);
             (falsified.power_loss(point, &mut numbers), least)
         });
-        caught += usize::from(wrong(&image, &workload, states.collect::<Vec<_>>().into_iter()) > 0);
-    }
-    assert!(caught > 0, "no missing flush of {flushes} was noticed");
+        wrong(&image, &workload, states.collect::<Vec<_>>().into_iter()) > 0
+    });
+    assert!(caught, "no missing flush of {flushes} was noticed");
     let unordered = record.with_publishes_unordered();
     let step = unordered.len() / 200 + 1;
     let states = (0..unordered.len()).step_by(step).map(|point| {

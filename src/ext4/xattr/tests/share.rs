@@ -9,7 +9,7 @@ const PATHS: [&str; 3] = ["/f", "/g", "/d"];
 
 /// A volume whose `/f`, `/g` and `/d` share a block with the attributes `user.one` and `user.two`, and their numbers.
 fn shared(options: &[&str]) -> (Image, TestVolume, [u32; 3]) {
-    let image = image("4M", options);
+    let image = image("8M", options);
     let long = "1".repeat(300);
     image.debugfs_script(&[&format!("ea_set /f user.one {long}"), &format!("ea_set /f user.two {long}")]);
     let numbers = PATHS.map(|path| image.inode(path));
