@@ -25,9 +25,9 @@
 //!
 //! # What is not atomic
 //! The superblock of the volume has a checksum. It is changed in place only while the journal is started and ended, word by
-//! word: who dies between two of those stores (a handful, at mount and unmount) leaves one that `e2fsck` restores from
-//! a copy. The loss of power cannot tear it: the sector with the checksum does not change, as `s_snapshot_id`, which nothing
-//! uses, makes up for the rest.
+//! word: who dies between two of those stores (a handful, at mount and unmount) leaves one that the next mount mends, and that
+//! `e2fsck -y` restores from a copy. The sector with the checksum does not change, as `s_snapshot_id`, which nothing uses, makes
+//! up for the rest: the loss of power tears it only if the host wrote it back between two of those stores.
 
 mod area;
 mod format;
