@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 use rustix::io::Errno;
 use skerry::wire::{Qid, QidKind, Rgetattr};
 
-use super::operation::{Operation, Resolver, attach};
+use super::operation::Operation;
 use super::reference::{Circumstances, Expected, Id, Kind, Reference, State};
 use super::request::{Answer, Bytes, MSIZE, Reply, Request};
+use super::resolver::{Resolver, attach};
 use super::server::{Flavour, SESSIONS, Server, now};
 
 /// The session that only looks.

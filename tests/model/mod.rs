@@ -8,4 +8,5 @@ pub mod locks;
 pub mod operation;
 pub mod reference;
 pub mod request;
+pub mod resolver;
 pub mod server;
