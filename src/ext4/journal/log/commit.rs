@@ -68,28 +68,20 @@ impl Log {
     /// whether a block was escaped.
     fn write_transaction<R: Region>(&mut self, region: &mut R) -> Option<(u32, bool)> {
         let (size, wide, sequence) = (self.block_size as usize, self.wide, self.sequence);
+        let (commit, any_escaped) = self.clear_headers(region)?;
         let mut position = self.start;
         let mut sum = u32::MAX;
-        let mut any_escaped = false;
         for chunk in self.staged.chunks(self.tags()) {
             let descriptor = self.area.offset(position);
             format::write_header(region.bytes_mut(descriptor, size)?, format::DESCRIPTOR, sequence);
-            let first = self.area.after(position, 1);
             for (index, &entry) in chunk.iter().enumerate() {
-                let offset = self.area.offset(self.area.after(first, u32::try_from(index).ok()?));
-                let escaped = region.bytes(offset, 4)? == MAGIC.to_be_bytes();
-                if escaped {
-                    region.bytes_mut(offset, 4)?.fill(0);
-                    any_escaped = true;
-                }
-                let (number, _) = self.copies.get(entry)?;
-                self.copies.get_mut(entry)?.escaped = escaped;
-                let last = index + 1 == chunk.len();
+                let (number, versions) = self.copies.get(entry)?;
+                let (escaped, last) = (versions.escaped, index + 1 == chunk.len());
                 let block = region.bytes_mut(descriptor, size)?;
                 format::write_tag(block, wide, index, number, escaped, last);
             }
             sum = crc32(sum, region.bytes(descriptor, size)?);
-            position = first;
+            position = self.area.after(position, 1);
             for _ in chunk {
                 sum = crc32(sum, region.bytes(self.area.offset(position), size)?);
                 position = self.area.after(position, 1);
@@ -106,13 +98,39 @@ impl Log {
             format::write_record(region.bytes_mut(block, size)?, wide, index % records, number);
         }
         let next = self.area.after(position, 1);
-        // What lay here before may have been a commit block: its magic goes before the rest becomes ours. And what lies
-        // behind must not be taken for the next transaction.
-        let commit = self.area.offset(position);
-        region.publish(commit, [0; 4])?;
+        // What lies behind must not be taken for the next transaction.
         Commit::write(sum, self.time, sequence, region.bytes_mut(commit, size)?);
         region.bytes_mut(self.area.offset(next), 4)?.fill(0);
         region.publish(commit, MAGIC.to_be_bytes())?;
         Some((next, any_escaped))
+    }
+
+    /// Sees to it that no block of the running transaction has a header, before anything of its own is stored: what lay there before
+    /// may have been a commit block, and with the new sequence number alone it would be one of this transaction. Returns where the commit block will lie in the region, and whether a block of data was escaped.
+    fn clear_headers<R: Region>(&mut self, region: &mut R) -> Option<(u64, bool)> {
+        let mut position = self.start;
+        let mut any_escaped = false;
+        for chunk in self.staged.chunks(self.tags()) {
+            region.bytes_mut(self.area.offset(position), format::HEADER)?.fill(0);
+            for &entry in chunk {
+                position = self.area.after(position, 1);
+                let offset = self.area.offset(position);
+                let escaped = region.bytes(offset, 4)? == MAGIC.to_be_bytes();
+                if escaped {
+                    region.bytes_mut(offset, 4)?.fill(0);
+                    any_escaped = true;
+                }
+                self.copies.get_mut(entry)?.escaped = escaped;
+            }
+            position = self.area.after(position, 1);
+        }
+        for _ in 0..self.revoked.len().div_ceil(self.records()) {
+            region.bytes_mut(self.area.offset(position), format::HEADER)?.fill(0);
+            position = self.area.after(position, 1);
+        }
+        let commit = self.area.offset(position);
+        // Ordered behind all of these, and in front of what follows.
+        region.publish(commit, [0; 4])?;
+        Some((commit, any_escaped))
     }
 }
