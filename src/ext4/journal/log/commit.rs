@@ -73,7 +73,7 @@ impl Log {
         let mut any_escaped = false;
         for chunk in self.staged.chunks(self.tags()) {
             let descriptor = self.area.offset(position);
-            format::write_header(region.bytes_mut(descriptor, size)?, format::DESCRIPTOR, sequence);
+            begin_block(region, descriptor, size, format::DESCRIPTOR, sequence)?;
             let first = self.area.after(position, 1);
             for (index, &entry) in chunk.iter().enumerate() {
                 let offset = self.area.offset(self.area.after(first, u32::try_from(index).ok()?));
@@ -98,8 +98,7 @@ impl Log {
         let records = self.records();
         for (index, (number, ())) in self.revoked.iter().enumerate() {
             if index.is_multiple_of(records) {
-                let block = region.bytes_mut(self.area.offset(position), size)?;
-                format::write_header(block, format::REVOKE, sequence);
+                begin_block(region, self.area.offset(position), size, format::REVOKE, sequence)?;
                 position = self.area.after(position, 1);
             }
             let block = self.area.offset(self.area.after(position, self.area.len() - 1));
@@ -115,4 +114,12 @@ impl Log {
         region.publish(commit, MAGIC.to_be_bytes())?;
         Some((next, any_escaped))
     }
+}
+
+/// Makes the block at `offset` one of kind `kind`. What lay there before may have been a commit block: with its kind and the new
+/// sequence number it would commit what is not complete, so both its magic and its kind go first.
+fn begin_block<R: Region>(region: &mut R, offset: u64, size: usize, kind: u32, sequence: u32) -> Option<()> {
+    region.publish_pair(offset, [0; 8])?;
+    format::write_header(region.bytes_mut(offset, size)?, kind, sequence);
+    Some(())
 }
