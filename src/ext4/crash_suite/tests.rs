@@ -352,3 +352,22 @@ fn falsified_records_are_noticed_with_small_blocks() {
 fn falsified_records_are_noticed_with_large_blocks() {
     controls(played(1));
 }
+
+#[test]
+fn no_header_of_the_log_is_stored_over_another() {
+    // Half of one and half of the other would be a commit block of the running transaction.
+    for index in 0..VOLUMES.len() {
+        let played = played(index);
+        let mut bytes = played.record().dead_after(0);
+        let mut headers = 0;
+        for (at, event) in played.record().events().iter().enumerate() {
+            let (Event::Store(offset, stored) | Event::Publish(offset, stored)) = event else { continue };
+            if offset.is_multiple_of(1024) && stored.starts_with(&COMMIT) {
+                headers += 1;
+                assert_ne!(bytes[*offset..offset + 4], COMMIT, "{}: event {at}", played.name);
+            }
+            bytes[*offset..offset + stored.len()].copy_from_slice(stored);
+        }
+        assert!(headers > 500, "{headers}");
+    }
+}
