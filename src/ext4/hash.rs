@@ -175,17 +175,17 @@ fn tea(state: &mut [u32; 4], key: &[u32; 4]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ext4::testing::tool;
     use std::format;
     use std::io::Write as _;
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
     use std::string::{String, ToString};
     use std::vec::Vec;
 
     /// The answers of `debugfs dx_hash`, one for each name. Its algorithms are named by `hash_version`, where 3, 4
     /// and 5 are the unsigned variants of 0, 1 and 2.
     fn debugfs_hashes(version: u8, seed: &str, names: &[String]) -> Vec<u32> {
-        let mut debugfs = Command::new("debugfs")
-            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        let mut debugfs = tool("debugfs")
             .args(["-f", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

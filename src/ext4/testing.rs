@@ -48,11 +48,17 @@ impl Drop for Scratch {
     }
 }
 
+/// A command that runs `program`, which is named by its path: a search along another `PATH` would make a copy of this process
+/// first, with all its page tables.
+pub(super) fn tool(program: &str) -> Command {
+    let places = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(|place| Path::new(place).join(program));
+    Command::new(places.into_iter().find(|path| path.exists()).unwrap_or_else(|| program.into()))
+}
+
 /// Runs `program`; its standard output and standard error, if it succeeds.
 fn run(program: &str, arguments: &[&str]) -> (String, String) {
-    let output = Command::new(program)
+    let output = tool(program)
         .args(arguments)
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error} (the tests need the package e2fsprogs)"));
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -146,9 +152,8 @@ impl Image {
     /// Has `e2fsck -p` replay the journal in the file, as at the start of a system; what it says if it finds anything else to
     /// do.
     pub(super) fn repair(&self) -> Result<(), String> {
-        let output = Command::new("e2fsck")
+        let output = tool("e2fsck")
             .args(["-p", "-E", "journal_only", &self.file()])
-            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
             .output()
             .unwrap_or_else(|error| panic!("e2fsck: {error} (the tests need the package e2fsprogs)"));
         let report = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -162,9 +167,8 @@ impl Image {
     pub(super) fn restore(&self, block_size: usize) {
         let copy = (4 << 20) / block_size + usize::from(block_size == 1024);
         let (copy, block_size) = (copy.to_string(), block_size.to_string());
-        let output = Command::new("e2fsck")
+        let output = tool("e2fsck")
             .args(["-fy", "-b", &copy, "-B", &block_size, &self.file()])
-            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
             .output()
             .unwrap_or_else(|error| panic!("e2fsck: {error} (the tests need the package e2fsprogs)"));
         assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stdout));
@@ -173,9 +177,8 @@ impl Image {
 
     /// Has `e2fsck` find nothing to complain of in the file.
     pub(super) fn check_file(&self) {
-        let output = Command::new("e2fsck")
+        let output = tool("e2fsck")
             .args(["-fn", &self.file()])
-            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
             .output()
             .unwrap_or_else(|error| panic!("e2fsck: {error} (the tests need the package e2fsprogs)"));
         let report = String::from_utf8_lossy(&output.stdout).into_owned();
