@@ -20,6 +20,7 @@ use super::extent::{Mapped, Tree};
 use super::features::RoCompat;
 use super::field::{le32, put_le32};
 use super::inode::{Inode, InodeFlags};
+use super::set_attributes::without_set_id;
 use crate::fs::{Caller, Errno, FileKind, Position};
 use crate::mem::Source;
 use crate::mem::region::Region;
@@ -34,10 +35,6 @@ const MAX_EXTENT: u64 = 1 << 15;
 const MAX_SMALL: u64 = 0x7fff_ffff;
 /// `s_feature_ro_compat` in the superblock.
 const FEATURE_RO_COMPAT: usize = 0x64;
-/// Set-id bits and the group's right to execute, of `i_mode`.
-const S_ISUID: u16 = 0o4000;
-const S_ISGID: u16 = 0o2000;
-const S_IXGRP: u16 = 0o10;
 
 /// Consecutive blocks that are mapped now.
 #[derive(Debug, Clone, Copy)]
@@ -265,9 +262,7 @@ impl<R: Region> Volume<R> {
             inode.set_changed(now);
             inode.count_version();
             if !caller.is_root() {
-                let mode = inode.mode();
-                let taken = if mode & S_IXGRP == 0 { S_ISUID } else { S_ISUID | S_ISGID };
-                inode.set_mode(mode & !taken);
+                inode.set_mode(without_set_id(inode.mode()));
             }
             Ok(())
         })

@@ -4,16 +4,16 @@
 
 use super::Volume;
 use super::error::Error;
-use super::field::{le32, put, put_le16, put_le32};
+use super::extent::initialize_root;
+use super::field::{le32, put, put_le32};
 use super::inode::{Inode, InodeFlags};
 use super::inode_edit::i_extra_isize;
+use super::set_attributes::SET_GROUP_ID;
 use crate::fs::{Caller, Errno, FileKind, NewFile, NewKind, Timestamp};
 use crate::mem::region::Region;
 
 /// Most names of a file, and most directories in one without `dir_nlink` (`EXT4_LINK_MAX`).
 pub(super) const LINK_MAX: u16 = 65_000;
-/// `S_ISGID`.
-const SET_GROUP_ID: u32 = 0o2000;
 /// The longest target, with its NUL, that lies in `i_block`.
 const FAST_SYMLINK: usize = 60;
 
@@ -58,7 +58,7 @@ impl<R: Region> Volume<R> {
         new: &NewFile<'_>,
     ) -> Result<u32, Error> {
         let parent = self.directory_to_fill(directory)?;
-        let (parent_mode, parent_gid, parent_flags) = (u32::from(parent.mode), parent.gid, parent.flags);
+        let (parent_mode, parent_gid, parent_flags) = (parent.mode, parent.gid, parent.flags);
         let kind = new.kind.kind();
         let is_directory = kind == FileKind::Directory;
         if self.find_name(directory, name)?.is_some() {
@@ -68,7 +68,7 @@ impl<R: Region> Volume<R> {
         if parent_mode & SET_GROUP_ID != 0 {
             gid = parent_gid;
             if is_directory {
-                mode |= SET_GROUP_ID;
+                mode |= u32::from(SET_GROUP_ID);
             }
         }
         let mode = u16::try_from(mode | (kind as u32) << 12).unwrap_or_default();
@@ -92,7 +92,7 @@ impl<R: Region> Volume<R> {
             let flags = inherited(parent_flags, kind);
             inode.set_flags(if mapped { flags.union(InodeFlags::EXTENTS) } else { flags });
             match new.kind {
-                NewKind::Regular | NewKind::Directory => empty_extent_tree(inode.i_block()),
+                NewKind::Regular | NewKind::Directory => initialize_root(inode.i_block()),
                 NewKind::CharacterDevice(device) | NewKind::BlockDevice(device) => {
                     put_device(inode.i_block(), device);
                 }
@@ -140,7 +140,7 @@ impl<R: Region> Volume<R> {
         self.edit_inode(number, |inode| {
             let flags = inode.flags();
             inode.set_flags(flags.union(InodeFlags::EXTENTS));
-            empty_extent_tree(inode.i_block());
+            initialize_root(inode.i_block());
             Ok(())
         })?;
         let block = self.append_block(number, 0, caller)?;
@@ -242,13 +242,6 @@ impl<R: Region> Volume<R> {
             Ok(())
         })
     }
-}
-
-/// Makes `i_block` the root of an extent tree without extents.
-fn empty_extent_tree(i_block: &mut [u8]) {
-    i_block.fill(0);
-    put_le16(i_block, 0, 0xf30a); // eh_magic
-    put_le16(i_block, 4, 4); // eh_max
 }
 
 /// Stores a device number: in the old 16-bit form where it fits, else in the new one.

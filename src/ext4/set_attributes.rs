@@ -15,7 +15,7 @@ use crate::mem::region::Region;
 /// `S_ISUID`.
 const SET_USER_ID: u16 = 0o4000;
 /// `S_ISGID`.
-const SET_GROUP_ID: u16 = 0o2000;
+pub(super) const SET_GROUP_ID: u16 = 0o2000;
 /// Execution by the group: without it `S_ISGID` means something else.
 const GROUP_EXECUTE: u16 = 0o10;
 

@@ -15,9 +15,6 @@ use crate::mem::region::Region;
 /// Flushes after which a journal has room again: three for its tail to move, and as many for a move that was on its way.
 const FLUSHES_FOR_ROOM: u32 = 6;
 
-/// The largest block that is served.
-const MAX_BLOCK: usize = 4096;
-
 impl<R: Region> Volume<R> {
     /// Runs `operation`, all or nothing. If the running transaction has no room for it, that one is committed and `operation`
     /// runs once more in a new one: so it changes nothing but metadata, and may be called twice. Within an operation, it
@@ -124,14 +121,10 @@ impl<R: Region> Volume<R> {
 
     /// Puts block `number`, as the running operation has it, in place at once: for a block that nothing refers to there.
     pub(super) fn put_in_place(&mut self, number: u64) -> Result<(), Error> {
-        let size = self.superblock.block_size as usize;
-        let mut copy = [0; MAX_BLOCK];
-        let copy = copy.get_mut(..size).unwrap_or_default();
-        copy.copy_from_slice(self.block(number)?);
-        let offset = number.saturating_mul(size as u64);
-        let place = self.region.bytes_mut(offset, size).ok_or(Error::Reply(Errno::EIO))?;
-        place.copy_from_slice(copy);
-        Ok(())
+        let Some(newest) = self.log.as_ref().and_then(|log| log.newest(number)) else { return Ok(()) };
+        let size = self.superblock.block_size;
+        let home = number.saturating_mul(u64::from(size));
+        self.region.copy_within(newest, home, size as usize).ok_or(Error::Reply(Errno::EIO))
     }
 
     /// Whether anything was changed since the last flush.

@@ -105,6 +105,18 @@ impl<'a> AccessList<'a> {
     }
 }
 
+/// How far the permissions of `mode` that `entry` stands for are from its end; `None` if it stands for none of them. The mask
+/// stands for the group's where there is one.
+fn shift(entry: &[u8; 8], has_mask: bool) -> Option<u16> {
+    match tag(entry) {
+        OWNER => Some(6),
+        MASK => Some(3),
+        OWNING_GROUP if !has_mask => Some(3),
+        OTHERS => Some(0),
+        _ => None,
+    }
+}
+
 /// Takes from the list whose entries these are, and from `mode`, what the other does not grant: the list becomes that of a new file
 /// made with `mode`. Returns the mode, and whether it says all that the list does (`posix_acl_create_masq`).
 pub(super) fn restrict(entries: &mut [[u8; 8]], mode: u16) -> (u16, bool) {
@@ -112,16 +124,9 @@ pub(super) fn restrict(entries: &mut [[u8; 8]], mode: u16) -> (u16, bool) {
     let mut mode = mode;
     let mut is_all = !has_mask;
     for entry in entries {
-        let shift = match tag(entry) {
-            OWNER => 6,
-            MASK => 3,
-            OWNING_GROUP if !has_mask => 3,
-            OTHERS => 0,
-            OWNING_GROUP => continue,
-            _ => {
-                is_all = false;
-                continue;
-            }
+        let Some(shift) = shift(entry, has_mask) else {
+            is_all &= tag(entry) == OWNING_GROUP;
+            continue;
         };
         let both = permissions(entry) & mode >> shift & PERMISSIONS;
         mode = mode & !(PERMISSIONS << shift) | both << shift;
@@ -134,14 +139,9 @@ pub(super) fn restrict(entries: &mut [[u8; 8]], mode: u16) -> (u16, bool) {
 pub(super) fn follow(entries: &mut [[u8; 8]], mode: u16) {
     let has_mask = entries.iter().any(|entry| tag(entry) == MASK);
     for entry in entries {
-        let shift = match tag(entry) {
-            OWNER => 6,
-            MASK => 3,
-            OWNING_GROUP if !has_mask => 3,
-            OTHERS => 0,
-            _ => continue,
-        };
-        put_le16(entry, 2, mode >> shift & PERMISSIONS);
+        if let Some(shift) = shift(entry, has_mask) {
+            put_le16(entry, 2, mode >> shift & PERMISSIONS);
+        }
     }
 }
 

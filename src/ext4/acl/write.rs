@@ -8,6 +8,7 @@ use super::{AccessList, AclFault};
 use crate::ext4::Volume;
 use crate::ext4::error::{Damage, Error};
 use crate::ext4::namespace::{ACL_ACCESS, ACL_DEFAULT};
+use crate::ext4::set_attributes::SET_GROUP_ID;
 use crate::ext4::xattr::{AttributeFault, Change, Value};
 use crate::fs::{AttributeExistence, Caller, Errno, FileKind};
 use crate::mem::region::Region;
@@ -15,8 +16,6 @@ use crate::mem::{Full, Sink};
 
 /// Longer lists than fit a block are not inherited: they cannot be stored in one either.
 const LONGEST_LIST: usize = 4096;
-/// `S_ISGID`.
-const SET_GROUP_ID: u16 = 0o2000;
 
 /// A list in the format of a client.
 struct Collected {
@@ -25,9 +24,27 @@ struct Collected {
 }
 
 impl Collected {
-    fn value(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(..self.length).unwrap_or_default()
+    const fn new() -> Self {
+        Self { bytes: [0; LONGEST_LIST], length: 0 }
     }
+
+    /// The list, once it was collected.
+    fn list(&self) -> Result<Option<AccessList<'_>>, AclFault> {
+        let value = self.bytes.get(..self.length).unwrap_or_default();
+        AccessList::from_value(value).map_err(|_| AclFault::Entries)
+    }
+
+    /// Its entries, to be changed.
+    fn entries(&mut self) -> Result<&mut [[u8; 8]], AclFault> {
+        let value = self.bytes.get_mut(..self.length).unwrap_or_default();
+        let (_, entries) = value.split_first_chunk_mut::<4>().ok_or(AclFault::Length)?;
+        Ok(entries.as_chunks_mut().0)
+    }
+}
+
+/// A list of inode `number` that is none.
+fn damage(number: u32, fault: AclFault) -> Error {
+    Damage::Attributes { inode: number, block: 0, fault: AttributeFault::Acl(fault) }.into()
 }
 
 impl Sink for Collected {
@@ -89,11 +106,8 @@ impl<R: Region> Volume<R> {
         }
         self.change_attribute(number, &change(e_name_index, list), AttributeExistence::Any, caller)?;
         if new_mode != mode {
-            self.edit_inode(number, |inode| {
-                inode.set_mode(new_mode);
-                Ok(())
-            })?;
-            self.note_attribute_change(number)?;
+            let now = self.now();
+            self.edit_changed(number, now, |inode| inode.set_mode(new_mode))?;
         }
         Ok(())
     }
@@ -139,22 +153,24 @@ impl<R: Region> Volume<R> {
     /// The same for an inode that has a list.
     #[inline(never)]
     fn change_list(&mut self, number: u32, mode: u16, caller: Caller) -> Result<(), Error> {
-        let damage = |fault| {
-            let fault = AttributeFault::Acl(fault);
-            Error::from(Damage::Attributes { inode: number, block: 0, fault })
-        };
-        let inode = self.allocated_inode(number)?;
-        let mut present = Collected { bytes: [0; LONGEST_LIST], length: 0 };
-        match self.read_value(&inode, b"system.posix_acl_access", &mut present) {
-            // A list without entries.
-            Err(Error::Reply(Errno::ENODATA)) => return Ok(()),
-            Err(Error::Reply(_)) => return Err(damage(AclFault::TooLong)),
-            other => other?,
+        let damage = |fault| damage(number, fault);
+        let mut present = Collected::new();
+        if !self.collect_list(number, b"system.posix_acl_access", &mut present)? {
+            return Ok(());
         }
-        let (_, entries) = present.value().split_first_chunk_mut::<4>().ok_or(damage(AclFault::Length))?;
-        follow(entries.as_chunks_mut().0, mode);
-        let list = AccessList::from_value(present.value()).map_err(|_| damage(AclFault::Entries))?;
+        follow(present.entries().map_err(damage)?, mode);
+        let list = present.list().map_err(damage)?;
         self.change_attribute(number, &change(ACL_ACCESS, list), AttributeExistence::Any, caller)
+    }
+
+    /// Collects the list `name` of inode `number` into `list`; says whether there is one that has entries.
+    fn collect_list(&self, number: u32, name: &[u8], list: &mut Collected) -> Result<bool, Error> {
+        match self.read_value(&self.allocated_inode(number)?, name, list) {
+            Ok(()) => Ok(true),
+            Err(Error::Reply(Errno::ENODATA)) => Ok(false),
+            Err(Error::Reply(_)) => Err(damage(number, AclFault::TooLong)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The same for a `directory` that has a default list.
@@ -166,28 +182,19 @@ impl<R: Region> Volume<R> {
         mode: u16,
         caller: Caller,
     ) -> Result<u16, Error> {
-        let damage = |fault| {
-            let fault = AttributeFault::Acl(fault);
-            Error::from(Damage::Attributes { inode: directory, block: 0, fault })
-        };
-        let not_a_list = |_| damage(AclFault::Entries);
-        let parent = self.allocated_inode(directory)?;
-        let mut inherited = Collected { bytes: [0; LONGEST_LIST], length: 0 };
-        match self.read_value(&parent, b"system.posix_acl_default", &mut inherited) {
-            // A list without entries.
-            Err(Error::Reply(Errno::ENODATA)) => return Ok(mode),
-            Err(Error::Reply(_)) => return Err(damage(AclFault::TooLong)),
-            other => other?,
+        let damage = |fault| damage(directory, fault);
+        let mut inherited = Collected::new();
+        if !self.collect_list(directory, b"system.posix_acl_default", &mut inherited)? {
+            return Ok(mode);
         }
-        let default = AccessList::from_value(inherited.value()).map_err(not_a_list)?;
+        let default = inherited.list().map_err(damage)?;
         if FileKind::from_mode(mode.into()) == Some(FileKind::Directory) {
             let change = change(ACL_DEFAULT, default);
             self.change_attribute(number, &change, AttributeExistence::Any, caller)?;
         }
-        let (_, entries) = inherited.value().split_first_chunk_mut::<4>().ok_or(damage(AclFault::Length))?;
-        let (mode, is_all) = restrict(entries.as_chunks_mut().0, mode);
+        let (mode, is_all) = restrict(inherited.entries().map_err(damage)?, mode);
         if !is_all {
-            let access = AccessList::from_value(inherited.value()).map_err(not_a_list)?;
+            let access = inherited.list().map_err(damage)?;
             let change = change(ACL_ACCESS, access);
             self.change_attribute(number, &change, AttributeExistence::Any, caller)?;
         }

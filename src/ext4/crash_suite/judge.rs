@@ -5,7 +5,6 @@
 use core::ops::RangeInclusive;
 use std::format;
 use std::path::PathBuf;
-use std::process::Command;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -13,7 +12,7 @@ use super::tree::{Tree, Unknown, difference, observe};
 use super::workload::{CALL, COMMITTED, Run, SYNCHRONIZED, UNMOUNTING};
 use crate::ext4::crash::{Event, Record};
 use crate::ext4::superblock::Superblock;
-use crate::ext4::testing::{NOON, Scratch};
+use crate::ext4::testing::{NOON, Scratch, tool};
 use crate::ext4::{MountError, Volume};
 use crate::mem::region::Region;
 
@@ -164,8 +163,7 @@ impl Checker {
     }
 
     fn run(&self, options: &[&str]) -> (Option<i32>, String) {
-        // By its path: a program that is searched for is started in a far slower way.
-        let output = Command::new("/usr/sbin/e2fsck")
+        let output = tool("e2fsck")
             .args(options)
             .arg(self.file())
             .output()

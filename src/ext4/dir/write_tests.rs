@@ -7,7 +7,7 @@ mod cost;
 mod damage;
 
 use super::*;
-use crate::ext4::testing::{Image, Numbers, TestVolume, repeats};
+use crate::ext4::testing::{Image, Numbers, TestVolume, repeats, tool};
 use crate::fs::{Caller, FileSystem, Position};
 use crate::mem::{Short, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -417,9 +417,7 @@ fn directories_that_others_made_are_changed() {
             }
         });
         if rebuild {
-            let path = ("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
-            let mut e2fsck = std::process::Command::new("e2fsck");
-            let status = e2fsck.env(path.0, path.1).args(["-fyD", &image.file()]).output().unwrap().status;
+            let status = tool("e2fsck").args(["-fyD", &image.file()]).output().unwrap().status;
             assert!(status.code().is_some_and(|code| code <= 1), "{status}");
         }
         let (file, directory, volume) = (image.inode("/file"), image.inode("/d"), image.mount_writable());

@@ -28,6 +28,7 @@ use super::inode::Inode;
 use super::mapping::{Run, Visit};
 use crate::mem::region::Region;
 pub(super) use insert::Mapped;
+pub(super) use node::initialize_root;
 use node::{Extent, Node, first_block};
 pub(super) use path::Tree;
 pub(super) use remove::Budget;

@@ -158,6 +158,13 @@ pub(super) fn block_room(block_size: u32) -> u16 {
     u16::try_from(entries).unwrap_or(u16::MAX)
 }
 
+/// Makes `i_block` the root of a tree without extents.
+pub(in crate::ext4) fn initialize_root(i_block: &mut [u8]) {
+    let eh_max = u16::try_from(i_block.len() / ENTRY).unwrap_or_default().saturating_sub(1);
+    i_block.fill(0);
+    put_header(i_block, 0, eh_max, 0);
+}
+
 /// Stores a header.
 pub(super) fn put_header(node: &mut [u8], eh_entries: u16, eh_max: u16, eh_depth: u16) {
     put_le16(node, 0, MAGIC);

@@ -107,7 +107,8 @@ impl<R: Region> Volume<R> {
             }
         }
         self.note_attributes()?;
-        self.note_attribute_change(number)
+        let now = self.now();
+        self.edit_changed(number, now, |_| {})
     }
 
     /// Makes `change` in inode `number` itself. There is room for it.
@@ -144,16 +145,6 @@ impl<R: Region> Volume<R> {
         self.edit_superblock(|superblock| {
             let compat = le32(superblock, S_FEATURE_COMPAT) | Compat::EXT_ATTR.bits();
             put_le32(superblock, S_FEATURE_COMPAT, compat);
-        })
-    }
-
-    /// Counts a change of the attributes or the mode of inode `number`, and sets its time.
-    pub(in crate::ext4) fn note_attribute_change(&mut self, number: u32) -> Result<(), Error> {
-        let changed = self.now().max(self.allocated_inode(number)?.changed);
-        self.edit_inode(number, |inode| {
-            inode.set_changed(changed);
-            inode.count_version();
-            Ok(())
         })
     }
 }
