@@ -10,7 +10,7 @@
 //! | `judge`    | which state may follow a crash; recovering one, and `e2fsck` |
 //! | `tests`    | death, loss of power, crashes of the recovery, controls     |
 //!
-//! `SKERRY_LONG=1` in the environment tries every moment of a longer workload instead of a sample.
+//! `SKERRY_LONG=1` in the environment tries every moment of the workload instead of a sample.
 //!
 //! # What may be different after a crash
 //! * After death: bytes that calls were storing to files in place which were not yet committed.

@@ -21,6 +21,8 @@ const VOLUMES: [(&str, &[&str]); 2] = [
     ("10M", &["-b", "4096", "-J", "size=4", "-N", "512", "-O", "^resize_inode"]),
 ];
 const UUID: &str = "4f6c2b1e-6f3b-4c58-9c1f-5a0d3e7b9a21";
+/// The length of a workload.
+const CALLS: usize = 1500;
 /// States with a half changed superblock of which `e2fsck` asks that somebody looks.
 const TORN: usize = 40;
 
@@ -55,7 +57,7 @@ fn played(index: usize) -> &'static Played {
             std::fs::write(root.join("first"), "there from the start").unwrap();
             std::fs::create_dir(root.join("one")).unwrap();
         });
-        let run = run(&image, count(1500, 6000), 3 + index as u64);
+        let run = run(&image, CALLS, 3 + index as u64);
         let moments = moments(&run.record);
         let transactions = moments.last().unwrap().transactions as u64;
         assert!(
@@ -143,7 +145,7 @@ fn try_all(
         }
         let other = (index.is_multiple_of(every) && !is_torn).then_some(&checker);
         judged += usize::from(other.is_some());
-        let ours = (index % 2 == 0 || is_torn).then_some(&checker);
+        let ours = (index.is_multiple_of(count(2, 25)) || is_torn).then_some(&checker);
         let verdict = played.try_state(&crash, &legal, other, ours);
         let length = played.record().len();
         assert_eq!(verdict, Ok(()), "{}, {kind}, event {point} of {length}", played.name);
@@ -158,7 +160,7 @@ fn try_all(
 
 fn death(played: &Played) {
     let points = played.points(300, &mut Numbers(41));
-    try_all(played, "death", &points, count(4, 50), |point| {
+    try_all(played, "death", &points, count(4, 100), |point| {
         let crash = played.record().kill(point, &mut Numbers(point as u64 * 2 + 1));
         (crash, played.run.after_death(played.record(), &played.moments, point))
     });
@@ -166,7 +168,7 @@ fn death(played: &Played) {
 
 fn loss(played: &Played) {
     let points = played.points(300, &mut Numbers(43));
-    try_all(played, "loss of power", &points, count(4, 50), |point| {
+    try_all(played, "loss of power", &points, count(4, 100), |point| {
         let crash = played.record().power_loss(point, &mut Numbers(point as u64 * 2 + 1));
         (crash, played.run.after_loss(&played.moments[point]))
     });
