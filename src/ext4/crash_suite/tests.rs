@@ -37,7 +37,7 @@ fn count(short: usize, long: usize) -> usize {
 
 /// Says how much was done, past the capture of a test's output.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "crash suite: {line}");
+    let _ = writeln!(std::io::stdout().lock(), "shown: crash suite: {line}");
 }
 
 /// A workload and its moments.
