@@ -24,6 +24,23 @@ pub struct Cli {
 pub enum Command {
     /// Boot the service VM and a Linux client VM that mounts the volume at /mnt; give a shell in the client.
     Vm(Vm),
+    /// Measure: prints a table, leaves JSON and charts in target/bench.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        benchmark: Benchmark,
+    },
+}
+
+/// The benchmarks.
+#[derive(Debug, Subcommand)]
+pub enum Benchmark {
+    /// The core in this process, without Linux and QEMU, and other 9P servers: requests a second.
+    Core {
+        /// Only see that it works: the figures mean little.
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 /// The options of `skerry vm`.
@@ -139,7 +156,9 @@ mod tests {
     #[test]
     fn an_export_is_checked_before_anything_is_started() {
         let exports = ["skerry", "vm", "--export", "/home:check", "--export", "/pub:readonly"];
-        let Command::Vm(vm) = Cli::try_parse_from(exports).unwrap().command;
+        let Command::Vm(vm) = Cli::try_parse_from(exports).unwrap().command else {
+            panic!("another command")
+        };
         assert_eq!(vm.exports, ["/home:check", "/pub:readonly"]);
         for wrong in ["home", "/a b", "/a:loud"] {
             assert!(Cli::try_parse_from(["skerry", "vm", "--export", wrong]).is_err(), "{wrong}");

@@ -21,8 +21,10 @@
 //! | [`initramfs`]      | the archive that is the client VM's root |
 //! | [`client_vm`]      | a Linux VM that mounts what a bridge (or QEMU itself) serves |
 //! | [`volume_image`]   | volumes made by `mkfs.ext4`: the demo, and an imported directory |
+//! | [`bench`]          | benchmarks: what `skerry bench` runs |
 //! | [`workspace`]      | where provisioning and cargo leave what a VM needs |
 
+pub mod bench;
 pub mod bridge;
 pub mod client;
 pub mod client_kernel;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod bench_command;
 mod cli;
 mod interrupt;
 mod logging;
@@ -28,6 +29,10 @@ fn main() -> ExitCode {
         cli::Command::Vm(vm) => {
             logging::start(vm.log_level.filter());
             vm_command::run(vm)
+        }
+        cli::Command::Bench { benchmark } => {
+            logging::start(log::LevelFilter::Warn);
+            bench_command::run(benchmark).map(|()| 0)
         }
     };
     match outcome {

@@ -121,6 +121,30 @@ impl SharedMemory {
         u16::from_le(self.index(offset).load(ordering))
     }
 
+    /// Loads the little-endian 32-bit word at `offset`.
+    ///
+    /// # Panics
+    /// If the offset is no multiple of 4, or the word leaves the memory.
+    #[must_use]
+    pub fn load_word(&self, offset: u64) -> u32 {
+        assert!(offset.is_multiple_of(4), "a word at the offset {offset:#x}");
+        let place = self.place(offset, 4).cast::<u32>();
+        // SAFETY: all four bytes lie within the mapping, which starts on a page, so that the place is aligned; any value is
+        // valid; the other side's writes are why the access is volatile.
+        u32::from_le(unsafe { place.read_volatile() })
+    }
+
+    /// Stores two little-endian words of 64 bits, the first at `offset`.
+    ///
+    /// # Panics
+    /// If the offset is no multiple of 8, or the words leave the memory.
+    pub fn store_pair(&self, offset: u64, values: [u64; 2]) {
+        assert!(offset.is_multiple_of(8), "a word at the offset {offset:#x}");
+        let place = self.place(offset, 16).cast::<[u64; 2]>();
+        // SAFETY: as in `load_word`; an array is aligned as its elements are; the mapping is writable.
+        unsafe { place.write_volatile(values.map(u64::to_le)) };
+    }
+
     /// Stores `value` as the index at `offset`.
     ///
     /// # Panics
@@ -146,6 +170,9 @@ mod tests {
         memory.store(8190, 0x1234, Ordering::Relaxed);
         assert_eq!(memory.bytes(8190, 2), [0x34, 0x12]);
         assert_eq!(memory.load(8190, Ordering::Relaxed), 0x1234);
+        memory.store_pair(8, [1, 0x0203_0405_0607_0809]);
+        assert_eq!(memory.bytes(8, 16), [1, 0, 0, 0, 0, 0, 0, 0, 9, 8, 7, 6, 5, 4, 3, 2]);
+        assert_eq!(memory.load_word(20), 0x0203_0405);
     }
 
     #[test]

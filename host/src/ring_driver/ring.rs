@@ -66,6 +66,13 @@ impl Descriptor {
         bytes[14..].copy_from_slice(&self.next.to_le_bytes());
         bytes
     }
+
+    /// The same bytes as two little-endian words.
+    #[must_use]
+    pub fn words(&self) -> [u64; 2] {
+        let rest = u64::from(self.len) | u64::from(self.flags.0) << 32 | u64::from(self.next) << 48;
+        [self.addr, rest]
+    }
 }
 
 /// Where a ring lies: offsets into the shared memory.

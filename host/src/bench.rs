@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Benchmarks: what `skerry bench` runs. Each prints a table, and leaves the same figures as JSON and a chart as SVG in
+//! `target/bench/`.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`core`]         | the core in this process, against other 9P servers: requests per second |
+//! | [`statistics`]   | medians of rounds |
+//! | [`report`]       | tables, JSON files |
+//! | [`chart`]        | SVG charts |
+
+pub mod chart;
+pub mod core;
+pub mod report;
+pub mod statistics;

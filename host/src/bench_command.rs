@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `skerry bench`: from the options to the benchmark.
+
+use anyhow::Result;
+use skerry_host::bench::core;
+
+use crate::cli::Benchmark;
+
+/// Runs it.
+///
+/// # Errors
+/// Those of the benchmark.
+pub fn run(benchmark: &Benchmark) -> Result<()> {
+    match benchmark {
+        Benchmark::Core { quick } => core::run(if *quick { core::Extent::QUICK } else { core::Extent::FULL }),
+    }
+}
