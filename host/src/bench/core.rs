@@ -128,7 +128,7 @@ fn measure(
         }
         Err(error) => return Err(error),
     }
-    let now = || if peer.is_in_process() { thread_time() } else { wall_time() };
+    let now = if peer.is_in_process() { thread_time } else { wall_time };
     let start = now();
     let mut cycles = 0_u64;
     let mut elapsed = Duration::ZERO;
