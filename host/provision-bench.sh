@@ -27,12 +27,13 @@ fi
 version=1
 packages=(diod valgrind)
 
-# launcher NAME PROGRAM : runs that program of the private root with its own loader and libraries.
+# launcher NAME PROGRAM [SETTING] : runs that program of the private root with its own loader and libraries.
 launcher() {
     mkdir -p "$tools/bin"
     cat >"$tools/bin/$1.new" <<LAUNCHER
 #!/bin/sh
 root=\$(dirname "\$(readlink -f "\$0")")/../bench-root
+${3:-:}
 exec "\$root/lib64/ld-linux-x86-64.so.2" --library-path "\$root/lib/x86_64-linux-gnu:\$root/usr/lib/x86_64-linux-gnu" \\
     "\$root/$2" "\$@"
 LAUNCHER
@@ -57,5 +58,6 @@ if ! [ -e "$complete" ]; then
     done
     rm -rf "$apt_directory"
     launcher diod usr/sbin/diod
+    launcher valgrind usr/bin/valgrind.bin 'export VALGRIND_LIB="$root/usr/libexec/valgrind"'
     touch "$complete"
 fi

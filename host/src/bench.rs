@@ -6,11 +6,13 @@
 //! | module | subject |
 //! |---|---|
 //! | [`core`]         | the core in this process, against other 9P servers: requests per second |
+//! | [`instructions`] | instructions for each request, counted by callgrind |
 //! | [`statistics`]   | medians of rounds |
 //! | [`report`]       | tables, JSON files |
 //! | [`chart`]        | SVG charts |
 
 pub mod chart;
 pub mod core;
+pub mod instructions;
 pub mod report;
 pub mod statistics;

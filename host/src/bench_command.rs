@@ -3,7 +3,7 @@
 //! `skerry bench`: from the options to the benchmark.
 
 use anyhow::Result;
-use skerry_host::bench::core;
+use skerry_host::bench::{core, instructions};
 
 use crate::cli::Benchmark;
 
@@ -14,5 +14,7 @@ use crate::cli::Benchmark;
 pub fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Core { quick } => core::run(if *quick { core::Extent::QUICK } else { core::Extent::FULL }),
+        Benchmark::Instructions { check, write } => instructions::run(*check, *write),
+        Benchmark::Counted { image, row } => instructions::serve(image, *row),
     }
 }

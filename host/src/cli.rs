@@ -41,6 +41,23 @@ pub enum Benchmark {
         #[arg(long)]
         quick: bool,
     },
+    /// Instructions of the core for each request, counted by callgrind: the same on every machine.
+    Instructions {
+        /// Fail if a request takes more than 10 % above what host/instructions.json says.
+        #[arg(long)]
+        check: bool,
+        /// Write the counts to host/instructions.json.
+        #[arg(long, conflicts_with = "check")]
+        write: bool,
+    },
+    /// Serve requests whose instructions are counted: what `instructions` runs under callgrind.
+    #[command(hide = true)]
+    Counted {
+        /// The volume.
+        image: PathBuf,
+        /// Which row of the table.
+        row: usize,
+    },
 }
 
 /// The options of `skerry vm`.

@@ -12,7 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use skerry::ext4::Volume;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+use skerry::ext4::{Clock, Volume};
 use skerry::fs::Timestamp;
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::region::{Flush, FlushFault, MappedRegion};
@@ -62,6 +64,17 @@ struct Prepared {
     answer: u8,
 }
 
+/// Which steps' instructions are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// None's.
+    Nothing,
+    /// Those of one.
+    Step(usize),
+    /// Those of all.
+    Everything,
+}
+
 /// The core, and the driver of its ring.
 pub struct Ring {
     connection: Connection,
@@ -78,14 +91,16 @@ pub struct Ring {
     next: u16,
     /// Bytes of the last reply of each slot.
     written: [u32; SLOTS],
-    counted: Option<usize>,
+    counted: Counted,
     msize: u32,
     /// Behind `connection` and `volume`, which have pointers into them.
     memory: SharedMemory,
     _region: SharedMemory,
 }
 
-fn now() -> Timestamp {
+/// The time of this machine.
+#[must_use]
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     Timestamp { seconds, nanoseconds: since.subsec_nanos() }
@@ -98,11 +113,11 @@ fn start(memory: &SharedMemory) -> Result<NonNull<u8>> {
 }
 
 impl Ring {
-    /// Serves the volume in the file `image`, which is copied into memory and stays as it is.
+    /// Serves the volume in the file `image`, which is copied into memory and stays as it is; `clock` tells it the time.
     ///
     /// # Errors
     /// If it cannot be read or mounted.
-    pub fn new(image: &File) -> Result<Self> {
+    pub fn new(image: &File, clock: Clock) -> Result<Self> {
         let length = image.metadata()?.len();
         let region = SharedMemory::new("skerry-bench-volume", length)?;
         // The mapping is shared, so what the file gets the region has.
@@ -110,7 +125,7 @@ impl Ring {
         // SAFETY: all of the mapping is readable and writable, and lives as long as `_region`, which is dropped after the
         // volume; nothing else reads or writes it from here on.
         let mapped = unsafe { MappedRegion::writable(start(&region)?, usize::try_from(length)?, Nowhere) };
-        let volume = Volume::mount_writable(mapped, now).context("the volume of the benchmark")?;
+        let volume = Volume::mount_writable(mapped, clock).context("the volume of the benchmark")?;
         ensure!(volume.read_only_reason().is_none(), "the volume of the benchmark is read-only");
 
         let (layout, arena) = Layout::packed_at(0, ENTRIES);
@@ -145,7 +160,7 @@ impl Ring {
             slots,
             next: 0,
             written: [0; SLOTS],
-            counted: None,
+            counted: Counted::Nothing,
             msize: 0,
             memory,
             _region: region,
@@ -154,9 +169,9 @@ impl Ring {
         Ok(ring)
     }
 
-    /// From here on only the messages of `step` are served by [`serve_counted`], or no message with `None`.
-    pub fn count(&mut self, step: Option<usize>) {
-        self.counted = step;
+    /// Has what `counted` says be served by the function whose instructions are counted, from here on.
+    pub fn count(&mut self, counted: Counted) {
+        self.counted = counted;
     }
 
     /// Where page `index` of the data of `slot` is.
@@ -269,7 +284,12 @@ impl Peer for Ring {
     fn exchange(&mut self, step: usize) -> Result<()> {
         let first = self.next;
         self.offer(step);
-        let served = if self.counted == Some(step) { serve_counted(self)? } else { self.serve()? };
+        let counted = match self.counted {
+            Counted::Nothing => false,
+            Counted::Step(of) => of == step,
+            Counted::Everything => true,
+        };
+        let served = if counted { serve_counted(self)? } else { self.serve()? };
         let count = self.steps[step].len();
         // Acquire: pairs with the device's releasing store of `used.idx`.
         let used = self.memory.load(self.layout.used + 2, Ordering::Acquire);
@@ -307,17 +327,23 @@ impl Peer for Ring {
     }
 }
 
-/// Copies `length` bytes of a file, its holes excepted.
+/// Copies the first `length` bytes of a file, its holes excepted.
 fn copy(from: &File, to: &File, length: u64) -> Result<()> {
     let mut bytes = vec![0; 1 << 20];
     let mut at = 0;
     while at < length {
-        let piece = usize::try_from((length - at).min(bytes.len() as u64))?;
-        from.read_exact_at(&mut bytes[..piece], at)?;
-        if bytes[..piece].iter().any(|byte| *byte != 0) {
+        let start = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => break,
+            start => start?,
+        };
+        at = start;
+        let end = rustix::fs::seek(from, SeekFrom::Hole(start))?.min(length);
+        while at < end {
+            let piece = usize::try_from((end - at).min(bytes.len() as u64))?;
+            from.read_exact_at(&mut bytes[..piece], at)?;
             to.write_all_at(&bytes[..piece], at)?;
+            at += piece as u64;
         }
-        at += piece as u64;
     }
     Ok(())
 }

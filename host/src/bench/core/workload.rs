@@ -61,6 +61,9 @@ pub const WORKLOADS: [Workload; 23] = [
     Workload { name: "Trenameat", bytes: 0, script: renames },
 ];
 
+/// A read without a payload to speak of: what is left of a read without its copy.
+pub const SMALL_READ: Workload = Workload { name: "Tread 1 byte", bytes: 1, script: reads };
+
 /// The fid of a slot.
 fn own(slot: usize) -> Fid {
     Fid(100 + u32::from(tag(slot)))
