@@ -37,6 +37,7 @@ use super::features::Compat;
 use super::field::{le8, le16, le32};
 use super::hash::{HashFunction, NameHash};
 use super::htree::{self, Index};
+use super::verified::Kind;
 use super::inode::{Inode, InodeFault, InodeFlags};
 use crate::fs::{DirectoryEntry, Errno, FileKind};
 use crate::mem::region::Region;
@@ -334,7 +335,7 @@ impl<'v, R: Region> Directory<'v, R> {
             directory: self.inode.number,
             block_size: superblock.block_size as usize,
             blocks,
-            checksum_seed: superblock.has_metadata_csum().then_some(self.inode.checksum_seed),
+            checksum_seed: superblock.has_metadata_csum().then(|| self.inode.checksum_seed()),
             hash_seed: superblock.s_hash_seed,
             signed: superblock.s_flags & UNSIGNED_HASH == 0,
             large: superblock.has_large_dir(),
@@ -365,9 +366,12 @@ impl<'v, R: Region> Directory<'v, R> {
 
     /// Block `block`, which holds records, after a check of its checksum.
     fn leaf(&self, block: u32) -> Result<&'v [u8], Error> {
-        let raw = self.block(block)?;
-        if self.volume.superblock().has_metadata_csum() {
+        let physical = self.physical(block)?;
+        let raw = self.volume.block(physical)?;
+        let verified = &self.volume.verified;
+        if self.volume.superblock().has_metadata_csum() && !verified.has_owned(Kind::Records, physical, self.inode.owner()) {
             self.check_leaf(raw).map_err(|fault| self.damage(DirectoryFault::Leaf { block, fault }))?;
+            verified.note_owned(Kind::Records, physical, self.inode.owner());
         }
         Ok(raw)
     }
@@ -381,7 +385,7 @@ impl<'v, R: Region> Directory<'v, R> {
         if !is_tail {
             return Err(LeafFault::NoChecksum);
         }
-        let (stored, computed) = (le32(tail, 8), crc32c(self.inode.checksum_seed, records));
+        let (stored, computed) = (le32(tail, 8), crc32c(self.inode.checksum_seed(), records));
         if stored == computed { Ok(()) } else { Err(LeafFault::Checksum { stored, computed }) }
     }
 

@@ -5,7 +5,7 @@
 //! A node is the inode's number and, above it, its generation: a node of a file that is gone is not mistaken for the file that
 //! has its number now.
 
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, Range};
 
 use super::error::{Damage, Error};
 use super::inode::{self, Inode, InodeFault};
@@ -24,7 +24,7 @@ fn number(node: Node) -> u32 {
 
 /// The node of an inode.
 fn node(inode: &Inode<'_>) -> Node {
-    Node(u64::from(inode.number) | u64::from(inode.generation) << 32)
+    inode.node()
 }
 
 impl<R: Region> Volume<R> {
@@ -119,6 +119,10 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn read(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
+        let known = self.remembered.get(node.0).and_then(|piece| piece.locate(offset, count));
+        if let Some(Range { start, end }) = known {
+            return self.put_bytes(start, end - start, sink).map_err(|error| error.answer(number(node).into()));
+        }
         self.file(node)
             .and_then(|inode| match inode.kind {
                 FileKind::Regular => self.read_content(&inode, offset, count, sink),
@@ -277,6 +281,7 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn release(&mut self, node: Node) {
+        self.remembered.forget();
         let file = number(node);
         if self.attended.close(file) && self.attended.front(file).is_some() {
             self.release_orphan(file);

@@ -2,8 +2,8 @@
 
 //! Group descriptors: where each group's bitmaps and inode table lie, and what is free in it.
 //!
-//! All of them are checked once at mount, and each again whenever it is used: a descriptor is 64 bytes, and keeping
-//! the parsed table would take memory in proportion to the volume.
+//! All of them are checked once at mount, and each again whenever it is used (its checksum where it was changed): a descriptor
+//! is 64 bytes, and keeping the parsed table would take memory in proportion to the volume.
 
 use core::fmt;
 use core::ops::Range;
@@ -13,6 +13,7 @@ use bitflags::bitflags;
 use super::checksum::{crc16, crc32c};
 use super::error::{Damage, Error};
 use super::features::Incompat;
+use super::verified::Kind;
 use super::field::{le16, put_le16, put_split32, split32, split64};
 use super::{Superblock, Volume};
 use crate::mem::region::Region;
@@ -169,9 +170,29 @@ impl<R: Region> Volume<R> {
 
     /// The descriptor of group `number`.
     pub(super) fn group(&self, number: u32) -> Result<Group, Error> {
-        let raw = self.raw_group(number)?;
+        let raw = self.checked_group(number)?;
         Group::parse(&self.superblock, number, raw)
             .map_err(|fault| Damage::Group { group: number, fault }.into())
+    }
+
+    /// The inode table of group `number`.
+    pub(super) fn inode_table(&self, number: u32) -> Result<InodeTable, Error> {
+        let raw = self.checked_group(number)?;
+        InodeTable::parse(&self.superblock, number, raw)
+            .map_err(|fault| Damage::Group { group: number, fault }.into())
+    }
+
+    /// The descriptor of group `number`, which matches its checksum.
+    fn checked_group(&self, number: u32) -> Result<&[u8], Error> {
+        let (block, range) = self.group_place(number)?;
+        let index = (number % self.superblock.descriptors_per_block()) as usize;
+        let raw = self.block(block)?.get(range).unwrap_or_default();
+        if !self.verified.has(Kind::Groups, block, index) {
+            check_checksum(&self.superblock, number, raw)
+                .map_err(|fault| Damage::Group { group: number, fault })?;
+            self.verified.note(Kind::Groups, block, index);
+        }
+        Ok(raw)
     }
 
     /// The descriptor of group `number`, not checked.
@@ -290,45 +311,66 @@ fn flags(superblock: &Superblock, raw: &[u8]) -> GroupFlags {
     }
 }
 
-impl Group {
+/// `value`, unless it is more than `limit`.
+fn within(name: &'static str, value: u32, limit: u32) -> Result<u32, GroupFault> {
+    if value <= limit { Ok(value) } else { Err(GroupFault::Count { name, value }) }
+}
+
+/// Where the inodes of a group are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InodeTable {
+    /// First block of the table; the whole table lies in the volume.
+    pub start: u64,
+    /// How many inodes of the table, from its start, may be in use.
+    pub used_inodes: u32,
+}
+
+impl InodeTable {
     fn parse(superblock: &Superblock, number: u32, raw: &[u8]) -> Result<Self, GroupFault> {
-        if let Some(checksum) = GroupChecksum::of(superblock) {
-            let stored = le16(raw, CHECKSUM_OFFSET);
-            let computed = checksum.compute(number, raw);
-            if stored != computed {
-                return Err(GroupFault::Checksum { stored, computed });
-            }
-        }
         // `raw` is as long as s_desc_size says: high halves beyond its end are zero.
         let bounds = structure_bounds(superblock, number);
-        let inode_table = split64(raw, 0x8, 0x28);
+        let start = split64(raw, 0x8, 0x28);
         let length = superblock.inode_table_blocks();
-        let fits = inode_table >= bounds.start
-            && inode_table.checked_add(u64::from(length)).is_some_and(|table_end| table_end <= bounds.end);
+        let fits = start >= bounds.start
+            && start.checked_add(u64::from(length)).is_some_and(|table_end| table_end <= bounds.end);
         if !fits {
-            return Err(GroupFault::InodeTable { start: inode_table, length });
+            return Err(GroupFault::InodeTable { start, length });
         }
-        let bitmap = |name, block| {
-            if bounds.contains(&block) { Ok(block) } else { Err(GroupFault::BitmapPlace { name, block }) }
-        };
-        let within = |name, value, limit| {
-            if value <= limit { Ok(value) } else { Err(GroupFault::Count { name, value }) }
-        };
         let inodes = superblock.s_inodes_per_group;
         let unused = within("bg_itable_unused", split32(raw, 0x1c, 0x32), inodes)?;
-        let flags = flags(superblock, raw);
         let used_inodes = if !superblock.has_group_checksums() {
             inodes
-        } else if flags.contains(GroupFlags::INODE_UNINIT) {
+        } else if flags(superblock, raw).contains(GroupFlags::INODE_UNINIT) {
             0
         } else {
             inodes - unused
         };
+        Ok(Self { start, used_inodes })
+    }
+}
+
+/// Compares the checksum.
+fn check_checksum(superblock: &Superblock, number: u32, raw: &[u8]) -> Result<(), GroupFault> {
+    let Some(checksum) = GroupChecksum::of(superblock) else { return Ok(()) };
+    let stored = le16(raw, CHECKSUM_OFFSET);
+    let computed = checksum.compute(number, raw);
+    if stored == computed { Ok(()) } else { Err(GroupFault::Checksum { stored, computed }) }
+}
+
+impl Group {
+    /// Parses a descriptor that matches its checksum.
+    fn parse(superblock: &Superblock, number: u32, raw: &[u8]) -> Result<Self, GroupFault> {
+        let bounds = structure_bounds(superblock, number);
+        let InodeTable { start: inode_table, used_inodes } = InodeTable::parse(superblock, number, raw)?;
+        let bitmap = |name, block| {
+            if bounds.contains(&block) { Ok(block) } else { Err(GroupFault::BitmapPlace { name, block }) }
+        };
+        let inodes = superblock.s_inodes_per_group;
         Ok(Self {
             block_bitmap: bitmap("bg_block_bitmap", split64(raw, 0x0, 0x20))?,
             inode_bitmap: bitmap("bg_inode_bitmap", split64(raw, 0x4, 0x24))?,
             inode_table,
-            flags,
+            flags: flags(superblock, raw),
             used_inodes,
             bg_free_blocks_count: within(
                 "bg_free_blocks_count",

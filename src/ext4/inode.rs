@@ -14,7 +14,8 @@ use super::features::{Incompat, RoCompat};
 use super::field::{le16, le32, split32, split64};
 use super::timestamp;
 use super::{Superblock, Volume};
-use crate::fs::{Attributes, Errno, FileKind, Timestamp};
+use super::verified::{Kind, Owner};
+use crate::fs::{Attributes, Errno, FileKind, Node, Timestamp};
 use crate::mem::region::Region;
 
 /// The root directory.
@@ -79,8 +80,8 @@ pub(super) struct Inode<'v> {
     pub blocks512: u64,
     /// The block of the extended attributes; 0 for none. Not checked against the volume.
     pub file_acl: u64,
-    /// CRC-32C of number and generation: the seed for what belongs to the inode.
-    pub checksum_seed: u32,
+    /// The seed of the volume's checksums.
+    pub volume_seed: u32,
     /// `i_block`: root of the extent tree or block map, target of a short symbolic link, inline content, or device number.
     pub i_block: &'v [u8; 60],
     /// What lies between the last field and the end of the inode: the attributes within it. Empty in an inode of 128 bytes.
@@ -184,27 +185,33 @@ impl<R: Region> Volume<R> {
         let (block, range) = self.place_in_table(table.start, index);
         let raw = self.block(block)?.get(range).unwrap_or_default();
         let fail = |fault| Error::Corrupt(Damage::Inode { inode: number, fault });
-        let inode = Inode::parse(&self.superblock, number, raw).map_err(fail)?;
+        let inode = Inode::parse(&self.superblock, number, raw, false).map_err(fail)?;
         if inode.links == 0 { Err(fail(InodeFault::NotInUse)) } else { Ok(inode) }
     }
 
     /// The inode `number`, also one that has no name left but is not free yet.
     pub(super) fn allocated_inode(&self, number: u32) -> Result<Inode<'_>, Error> {
         let fail = |fault| Error::Corrupt(Damage::Inode { inode: number, fault });
-        let superblock = &self.superblock;
-        let (block, range) = self.inode_place(number)?;
-        let index = (number - 1) % superblock.s_inodes_per_group;
-        if index >= self.group((number - 1) / superblock.s_inodes_per_group)?.used_inodes {
+        let (group, index) = self.group_of_inode(number)?;
+        let table = self.inode_table(group)?;
+        if index >= table.used_inodes {
             return Err(fail(InodeFault::NotInUse));
         }
+        let (block, range) = self.place_in_table(table.start, index);
+        let in_block = range.start / usize::from(self.superblock.s_inode_size);
         let raw = self.block(block)?.get(range).unwrap_or_default();
-        Inode::parse(superblock, number, raw).map_err(fail)
+        let verified = self.verified.has(Kind::Inodes, block, in_block);
+        let inode = Inode::parse(&self.superblock, number, raw, verified).map_err(fail)?;
+        if !verified {
+            self.verified.note(Kind::Inodes, block, in_block);
+        }
+        Ok(inode)
     }
 
     /// Where inode `number` lies: the block, and which bytes of it.
     pub(super) fn inode_place(&self, number: u32) -> Result<(u64, Range<usize>), Error> {
         let (group, index) = self.group_of_inode(number)?;
-        Ok(self.place_in_table(self.group(group)?.inode_table, index))
+        Ok(self.place_in_table(self.inode_table(group)?.start, index))
     }
 
     /// The group of inode `number`, and its index there.
@@ -227,8 +234,8 @@ impl<R: Region> Volume<R> {
 }
 
 impl<'v> Inode<'v> {
-    /// Parses `raw`, `s_inode_size` bytes.
-    fn parse(superblock: &Superblock, number: u32, raw: &'v [u8]) -> Result<Self, InodeFault> {
+    /// Parses `raw`, `s_inode_size` bytes. The checksum is not looked at if it was `verified`.
+    fn parse(superblock: &Superblock, number: u32, raw: &'v [u8], verified: bool) -> Result<Self, InodeFault> {
         let mode = le16(raw, 0);
         let links = le16(raw, 0x1a);
         if mode == 0 && links == 0 {
@@ -243,9 +250,9 @@ impl<'v> Inode<'v> {
         let fields = raw.get(..fields_end).unwrap_or(raw);
 
         let generation = le32(raw, 0x64);
-        let checksum_seed = checksum_seed(superblock.checksum_seed(), number, generation);
-        if superblock.has_metadata_csum() {
-            check_checksum(checksum_seed, raw, fields)?;
+        let volume_seed = superblock.checksum_seed();
+        if !verified && superblock.has_metadata_csum() {
+            check_checksum(checksum_seed(volume_seed, number, generation), raw, fields)?;
         }
         let kind = FileKind::from_mode(u32::from(mode)).ok_or(InodeFault::Mode(mode))?;
         let flags = InodeFlags::from_bits_retain(le32(raw, 0x20));
@@ -277,10 +284,25 @@ impl<'v> Inode<'v> {
             created: has_creation.then(|| time(0x90, 0x94)),
             blocks512: blocks512(superblock, flags, raw),
             file_acl: u64::from(le32(raw, 0x68)) | if wide { u64::from(le16(raw, 0x76)) << 32 } else { 0 },
-            checksum_seed,
+            volume_seed,
             i_block,
             in_inode_attributes: attributes,
         })
+    }
+
+    /// CRC-32C of number and generation: the seed for what belongs to the inode.
+    pub(super) fn checksum_seed(&self) -> u32 {
+        checksum_seed(self.volume_seed, self.number, self.generation)
+    }
+
+    /// What the file is known by outside.
+    pub(super) fn node(&self) -> Node {
+        Node(u64::from(self.number) | u64::from(self.generation) << 32)
+    }
+
+    /// Whom the blocks of its directory or extent tree belong to.
+    pub(super) fn owner(&self) -> Owner {
+        Owner::new(self.number, self.generation)
     }
 
     /// What `stat` tells.
@@ -404,7 +426,7 @@ mod tests {
     use crate::ext4::MountError;
     use crate::ext4::group::Group;
     use crate::ext4::testing::{Image, TestVolume};
-    use crate::fs::{Errno, FileSystem, Node};
+    use crate::fs::{Errno, FileSystem};
     use std::format;
     use std::vec::Vec;
 

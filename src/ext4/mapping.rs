@@ -58,6 +58,13 @@ impl<R: Region> Volume<R> {
         physical.map(|block| self.block(block)).transpose()
     }
 
+    /// Puts the `length` bytes of the region from `place` on into `sink`.
+    pub(super) fn put_bytes(&self, place: u64, length: u64, sink: &mut dyn Sink) -> Result<u32, Error> {
+        sink.put(self.bytes(place, length)?)?;
+        // Of a read, so that it fits.
+        Ok(u32::try_from(length).unwrap_or(u32::MAX))
+    }
+
     /// Puts the bytes of `inode` from `offset` on into `sink`, `count` or as many as there are; returns how many.
     ///
     /// One slice for each extent: the sink's copy out of the region is the only one.

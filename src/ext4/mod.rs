@@ -64,6 +64,7 @@ mod journal;
 mod mapping;
 mod namespace;
 mod orphan;
+mod remembered;
 mod remove;
 mod rename;
 mod set_attributes;
@@ -76,6 +77,7 @@ mod testing;
 mod timestamp;
 mod transaction;
 mod truncate;
+mod verified;
 mod xattr;
 
 use core::fmt;
@@ -118,6 +120,10 @@ pub struct Volume<R: Region> {
     /// What is open, and orphans.
     attended: attended::Attended,
     clock: Clock,
+    /// Which checksums need no second look.
+    verified: verified::Verified,
+    /// Where the files lie that were read last.
+    remembered: remembered::Remembered,
 }
 
 /// Tells the time of a change.
@@ -152,6 +158,8 @@ impl<R: Region> Volume<R> {
             attended: attended::Attended::new(),
             read_only: None,
             clock: || Timestamp { seconds: 0, nanoseconds: 0 },
+            verified: verified::Verified::new(),
+            remembered: remembered::Remembered::new(),
         }
     }
 

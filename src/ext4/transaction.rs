@@ -51,6 +51,8 @@ impl<R: Region> Volume<R> {
                 log.end_operation();
             } else {
                 log.undo_operation(&mut self.region);
+                self.verified.forget_all();
+                self.remembered.forget();
                 self.totals = totals;
             }
         }
@@ -92,6 +94,8 @@ impl<R: Region> Volume<R> {
             return Err(self.out_of_range(number));
         }
         let size = self.superblock.block_size;
+        self.verified.forget(number);
+        self.remembered.forget();
         let log = self.log.as_mut().ok_or(Errno::EROFS)?;
         let offset = log.stage(&mut self.region, number, number * u64::from(size), zeroed)?;
         self.region.bytes_mut(offset, size as usize).ok_or(Error::Reply(Errno::EIO))
@@ -102,6 +106,8 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// EUCLEAN for a block that is never freed; EIO once a flush failed; [`Error::TransactionFull`].
     pub(super) fn revoke(&mut self, number: u64) -> Result<(), Error> {
+        self.verified.forget(number);
+        self.remembered.forget();
         self.log.as_mut().ok_or(Errno::EROFS)?.revoke(number)
     }
 

@@ -230,12 +230,32 @@ impl GuestMemory {
 
     /// The regions from the one that holds `address` on; none if no region does.
     fn regions_from(&self, address: u64) -> &[GuestRegion] {
-        // Those that end at or before `address` come first, as they are sorted and do not overlap.
-        let index = self.regions.partition_point(|region| region.end() <= address);
-        self.regions
-            .get(index..)
-            .filter(|from| from.first().is_some_and(|r| r.guest <= address))
-            .unwrap_or(&[])
+        // There are few, and most of what is asked for lies in the first: they are looked through from there. Those that end at
+        // or before `address` come first, as they are sorted and do not overlap.
+        let mut regions = self.regions.as_slice();
+        while let Some((first, rest)) = regions.split_first() {
+            if address < first.end() {
+                return if first.guest <= address { regions } else { &[] };
+            }
+            regions = rest;
+        }
+        &[]
+    }
+
+    /// The alleged buffer `address .. address + length` as one segment, if it is longer than 0 and lies in one region: what
+    /// nearly every buffer does.
+    #[inline]
+    pub(super) fn segment(&self, address: GuestAddress, length: u32) -> Option<Segment> {
+        if length == 0 {
+            return None;
+        }
+        for region in &self.regions {
+            if let Some((start, left)) = region.at(address.0) {
+                let fits = left >= length as usize;
+                return fits.then_some(Segment { start, length, region: GuestAddress(region.guest) });
+            }
+        }
+        None
     }
 
     /// Checks the alleged buffer `address .. address + length`, and yields the memory it consists of: one
@@ -270,9 +290,7 @@ impl GuestMemory {
     /// [`BadRange::Wraps`], [`BadRange::Unmapped`], [`BadRange::Divided`].
     pub fn volatile_slice(&self, address: GuestAddress, length: u32) -> Result<VolatileSlice<'_>, BadRange> {
         // Fast path: a ring is looked up for each request.
-        if let Some((start, left)) = self.regions_from(address.0).first().and_then(|r| r.at(address.0))
-            && left >= length as usize
-        {
+        if let Some(Segment { start, .. }) = self.segment(address, length) {
             return Ok(VolatileSlice { start, length: length as usize, memory: PhantomData });
         }
         self.translate(address, length)?;
@@ -363,11 +381,32 @@ impl<'m> VolatileSlice<'m> {
     ///
     /// # Errors
     /// [`BadRange::Beyond`].
+    #[inline]
     pub fn copy_out<const N: usize>(&self, offset: usize) -> Result<[u8; N], BadRange> {
         let bytes = self.at(offset, N)?;
         // SAFETY: the `N` bytes are mapped and readable (checked by `at`); an array of bytes has no alignment
         // and no invalid values. The read is volatile, so the compiler does it once, and keeps the value.
         Ok(unsafe { bytes.cast::<[u8; N]>().read_volatile() })
+    }
+
+    /// A private copy of the 16 bytes at `offset`, each read exactly once, as two little-endian words. The compiler reads an
+    /// array byte by byte; words that are aligned it does not.
+    ///
+    /// # Errors
+    /// [`BadRange::Beyond`].
+    #[inline]
+    pub fn copy_out_words(&self, offset: usize) -> Result<[u64; 2], BadRange> {
+        let bytes = self.at(offset, 16)?;
+        if !bytes.addr().get().is_multiple_of(align_of::<u64>()) {
+            let bytes = self.copy_out::<16>(offset)?;
+            let (&[first, second], _) = bytes.as_chunks::<8>() else { return Err(BadRange::Beyond { offset, size: 16 }) };
+            return Ok([first, second].map(u64::from_le_bytes));
+        }
+        let word = bytes.cast::<u64>();
+        // SAFETY: the 16 bytes are mapped and readable (checked by `at`), and so are both words, which are aligned (just
+        // checked); a `u64` has no invalid values. The reads are volatile, so the compiler does each once.
+        let (first, second) = unsafe { (word.read_volatile(), word.add(1).read_volatile()) };
+        Ok([first, second].map(u64::from_le))
     }
 }
 

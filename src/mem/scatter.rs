@@ -102,6 +102,9 @@ impl<'a> Loader<'a> {
     /// [`LoadError`]; the list may hold a part of the buffer then, and should not be used.
     pub fn push(&mut self, address: GuestAddress, length: u32) -> Result<(), LoadError> {
         self.length = self.length.checked_add(length).ok_or(LoadError::TooLong)?;
+        if let Some(segment) = self.memory.segment(address, length) {
+            return self.append(segment);
+        }
         for segment in self.memory.translate(address, length)? {
             self.append(segment)?;
         }

@@ -84,8 +84,8 @@ impl Walk<'_> {
         for _ in 0..table.limit {
             let descriptor = table
                 .slice
-                .copy_out(descriptor_table::entry(index))
-                .map(Descriptor::parse)
+                .copy_out_words(descriptor_table::entry(index))
+                .map(Descriptor::from_words)
                 .map_err(|_| Fault::Next { head, next: index, entries: table.entries })?;
             let goes_on = descriptor.flags.contains(DescriptorFlags::NEXT);
             if descriptor.flags.contains(DescriptorFlags::INDIRECT) {

@@ -24,8 +24,10 @@ use core::ops::Range;
 
 use super::Volume;
 use super::error::Error;
-use super::inode::Inode;
+use super::inode::{Inode, InodeFlags};
+use super::remembered::Piece;
 use super::mapping::{Run, Visit};
+use crate::fs::FileKind;
 use crate::mem::region::Region;
 pub(super) use insert::Mapped;
 pub(super) use node::initialize_root;
@@ -155,10 +157,27 @@ impl<'v, R: Region> ExtentWalk<'_, 'v, R> {
         if extent.end() <= self.wanted.start {
             return Ok(());
         }
+        self.remember(extent);
         self.hole(extent.logical)?;
         let end = extent.end().min(self.wanted.end);
         let physical = extent.start + (self.wanted.start - extent.logical);
         self.emit(end, extent.written.then_some(physical))
+    }
+
+    /// Remembers a written extent of a regular file for reads to come.
+    fn remember(&self, extent: &Extent) {
+        let inode = self.inode;
+        if extent.written && inode.kind == FileKind::Regular && !inode.flags.contains(InodeFlags::EA_INODE) {
+            let block = u64::from(self.volume.superblock.block_size);
+            // The extent lies in the volume, and a file has at most 2^32 blocks.
+            self.volume.remembered.set(Piece {
+                node: inode.node().0,
+                size: inode.size,
+                start: extent.logical.saturating_mul(block),
+                place: extent.start.saturating_mul(block),
+                length: extent.length.saturating_mul(block),
+            });
+        }
     }
 
     /// Hands out a hole up to `end`, if that lies ahead.

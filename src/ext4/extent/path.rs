@@ -16,7 +16,8 @@ use crate::ext4::Volume;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::error::{Damage, Error};
 use crate::ext4::field::{le16, le32};
-use crate::ext4::inode::Inode;
+use crate::ext4::inode::{self, Inode};
+use crate::ext4::verified::{Kind, Owner};
 use crate::mem::region::Region;
 
 /// Whose tree it is.
@@ -24,13 +25,21 @@ use crate::mem::region::Region;
 pub(in crate::ext4) struct Tree {
     /// The inode.
     pub number: u32,
-    /// The seed of the nodes' checksums.
-    seed: u32,
+    /// As which its blocks are noted.
+    owner: Owner,
+    /// The seed of the volume's checksums, and what makes the seed of the nodes' of it.
+    volume_seed: u32,
+    generation: u32,
 }
 
 impl Tree {
     pub(in crate::ext4) fn of(inode: &Inode<'_>) -> Self {
-        Self { number: inode.number, seed: inode.checksum_seed }
+        Self { number: inode.number, owner: inode.owner(), volume_seed: inode.volume_seed, generation: inode.generation }
+    }
+
+    /// The seed of the nodes' checksums.
+    fn seed(self) -> u32 {
+        inode::checksum_seed(self.volume_seed, self.number, self.generation)
     }
 
     pub(super) fn damage(self, fault: ExtentFault) -> Error {
@@ -60,13 +69,14 @@ impl Tree {
         let block = volume.block(number)?;
         let summed = volume.superblock.has_metadata_csum();
         let node = Node::parse(block, if summed { TAIL } else { 0 }).map_err(|fault| self.damage(fault))?;
-        if summed {
+        if summed && !volume.verified.has_owned(Kind::ExtentNode, number, self.owner) {
             let tail = checksum_offset(node.eh_max);
             let stored = le32(block, tail);
-            let computed = crc32c(self.seed, block.get(..tail).unwrap_or_default());
+            let computed = crc32c(self.seed(), block.get(..tail).unwrap_or_default());
             if stored != computed {
                 return Err(self.damage(ExtentFault::Checksum { block: number, stored, computed }));
             }
+            volume.verified.note_owned(Kind::ExtentNode, number, self.owner);
         }
         let expected = depth.saturating_sub(1);
         if node.depth != expected {
@@ -233,7 +243,7 @@ impl<R: Region> Volume<R> {
                 let block = self.block_mut(number)?;
                 change(block);
                 if summed {
-                    node::seal(block, tree.seed);
+                    node::seal(block, tree.seed());
                 }
                 Ok(())
             }
@@ -255,7 +265,7 @@ impl<R: Region> Volume<R> {
         node::put_header(block, eh_entries, eh_max, depth);
         node::put_entries(block, entries);
         if summed {
-            node::seal(block, tree.seed);
+            node::seal(block, tree.seed());
         }
         Ok(())
     }
