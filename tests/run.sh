@@ -20,6 +20,7 @@ Runs the steps named, or all of them in this order (about 20 minutes on two proc
   ring       the image in QEMU, driven over the preallocated ring and through the bridge; what is written survives a kill
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
+  bench      that the benchmarks run (their times are not judged), and instructions for each request against host/instructions.json
 
 --long takes hours, and does more of the same: a crash at every store of the crash suite's workloads, a directory of a
 million files, every byte at every size of message, 50 kills of the service VM under the load of a client, 100000
@@ -30,6 +31,7 @@ What the tests counted is printed once more in the end, and stays in target/tmp/
 USAGE
 }
 
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 started=$SECONDS
 step() { printf '\n==> %s  (%d s)\n' "$*" "$((SECONDS - started))" >&2; }
 
@@ -89,6 +91,14 @@ conformance() {
     host_test --test conformance -- --nocapture --test-threads=1 "${ignored[@]}"
 }
 
+bench() {
+    step "bench: the benchmarks run; instructions for each request"
+    host/provision-bench.sh
+    cargo build --locked --quiet --release -p skerry-host
+    "$target/release/skerry" bench core --quick >/dev/null
+    "$target/release/skerry" bench instructions --check
+}
+
 build_image() { cargo build --locked --quiet --release -p skerry-boot; }
 
 host_test() { cargo test --locked --quiet -p skerry-host "$@"; }
@@ -98,7 +108,7 @@ release=()
 steps=()
 for argument in "$@"; do
     case $argument in
-        style | deny | unit | ext4 | model | ring | client | conformance) steps+=("$argument") ;;
+        style | deny | unit | ext4 | model | ring | client | conformance | bench) steps+=("$argument") ;;
         --long)
             export SKERRY_LONG=1 SKERRY_KILLS=${SKERRY_KILLS:-50} SKERRY_FSX_OPERATIONS=${SKERRY_FSX_OPERATIONS:-100000}
             ignored=(--include-ignored)
@@ -111,7 +121,7 @@ done
 
 step "provision"
 host/provision.sh
-[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 model ring client conformance)
+[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 model ring client conformance bench)
 mkdir -p target/tmp
 log=target/tmp/run.log
 : >$log

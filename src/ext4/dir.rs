@@ -37,8 +37,8 @@ use super::features::Compat;
 use super::field::{le8, le16, le32};
 use super::hash::{HashFunction, NameHash};
 use super::htree::{self, Index};
-use super::verified::Kind;
 use super::inode::{Inode, InodeFault, InodeFlags};
+use super::verified::Kind;
 use crate::fs::{DirectoryEntry, Errno, FileKind};
 use crate::mem::region::Region;
 use leaf::MOST_RECORDS;
@@ -369,7 +369,9 @@ impl<'v, R: Region> Directory<'v, R> {
         let physical = self.physical(block)?;
         let raw = self.volume.block(physical)?;
         let verified = &self.volume.verified;
-        if self.volume.superblock().has_metadata_csum() && !verified.has_owned(Kind::Records, physical, self.inode.owner()) {
+        if self.volume.superblock().has_metadata_csum()
+            && !verified.has_owned(Kind::Records, physical, self.inode.owner())
+        {
             self.check_leaf(raw).map_err(|fault| self.damage(DirectoryFault::Leaf { block, fault }))?;
             verified.note_owned(Kind::Records, physical, self.inode.owner());
         }

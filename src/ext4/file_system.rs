@@ -27,6 +27,15 @@ fn node(inode: &Inode<'_>) -> Node {
     inode.node()
 }
 
+/// That `inode` is a file, and not the value of an attribute.
+fn check_no_value(inode: &Inode<'_>) -> Result<(), Error> {
+    if inode.flags.contains(inode::InodeFlags::EA_INODE) {
+        let fault = InodeFault::AttributeValue;
+        return Err(Damage::Inode { inode: inode.number, fault }.into());
+    }
+    Ok(())
+}
+
 impl<R: Region> Volume<R> {
     /// The inode of a node that was handed out: of a file, not of an attribute value.
     ///
@@ -40,10 +49,7 @@ impl<R: Region> Volume<R> {
         if u64::from(inode.generation) != node.0 >> 32 {
             return Err(Errno::ESTALE.into());
         }
-        if inode.flags.contains(inode::InodeFlags::EA_INODE) {
-            let fault = InodeFault::AttributeValue;
-            return Err(Damage::Inode { inode: inode.number, fault }.into());
-        }
+        check_no_value(&inode)?;
         Ok(inode)
     }
 
@@ -100,8 +106,8 @@ impl<R: Region> FileSystem for Volume<R> {
         self.directory(directory)
             .and_then(|directory| {
                 let inode = self.inode(directory.lookup(name)?)?;
-                let found = node(&inode);
-                self.file(found).map(|_| found)
+                check_no_value(&inode)?;
+                Ok(node(&inode))
             })
             .map_err(|error| error.answer(number(directory).into()))
     }
@@ -121,7 +127,9 @@ impl<R: Region> FileSystem for Volume<R> {
     fn read(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
         let known = self.remembered.get(node.0).and_then(|piece| piece.locate(offset, count));
         if let Some(Range { start, end }) = known {
-            return self.put_bytes(start, end - start, sink).map_err(|error| error.answer(number(node).into()));
+            return self
+                .put_bytes(start, end - start, sink)
+                .map_err(|error| error.answer(number(node).into()));
         }
         self.file(node)
             .and_then(|inode| match inode.kind {

@@ -13,8 +13,8 @@ use bitflags::bitflags;
 use super::checksum::{crc16, crc32c};
 use super::error::{Damage, Error};
 use super::features::Incompat;
-use super::verified::Kind;
 use super::field::{le16, put_le16, put_split32, split32, split64};
+use super::verified::Kind;
 use super::{Superblock, Volume};
 use crate::mem::region::Region;
 
@@ -177,9 +177,14 @@ impl<R: Region> Volume<R> {
 
     /// The inode table of group `number`.
     pub(super) fn inode_table(&self, number: u32) -> Result<InodeTable, Error> {
+        if let Some(table) = self.remembered.inode_table(number) {
+            return Ok(table);
+        }
         let raw = self.checked_group(number)?;
-        InodeTable::parse(&self.superblock, number, raw)
-            .map_err(|fault| Damage::Group { group: number, fault }.into())
+        let table = InodeTable::parse(&self.superblock, number, raw)
+            .map_err(|fault| Damage::Group { group: number, fault })?;
+        self.remembered.set_inode_table(number, table);
+        Ok(table)
     }
 
     /// The descriptor of group `number`, which matches its checksum.
@@ -317,7 +322,7 @@ fn within(name: &'static str, value: u32, limit: u32) -> Result<u32, GroupFault>
 }
 
 /// Where the inodes of a group are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct InodeTable {
     /// First block of the table; the whole table lies in the volume.
     pub start: u64,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where the files lie that were read last: one extent of each, so that a read which stays within it looks at no metadata.
+//! Where the files lie that were read last: one extent of each, so that a read which stays within it looks at no metadata. And
+//! the inode tables that were used last.
 //!
 //! What is remembered holds until anything of the metadata is changed, of whatever file. It was checked when it was found; the
 //! bytes are asked of the region all the same, which checks the range.
@@ -10,8 +11,13 @@ use alloc::vec;
 use core::cell::Cell;
 use core::ops::Range;
 
+use super::group::InodeTable;
+
 /// Files that are remembered at most; 48 bytes each.
 const FILES: usize = 512;
+
+/// Inode tables that are remembered at most; 32 bytes each.
+const TABLES: usize = 128;
 
 /// An extent of a regular file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +56,19 @@ pub(super) struct Remembered {
     /// What was remembered under another number is forgotten.
     epoch: u64,
     pieces: Box<[Cell<(u64, Piece)>]>,
+    /// By group: the epoch, the group, and its table.
+    tables: Box<[Cell<(u64, u32, InodeTable)>]>,
 }
 
 impl Remembered {
     /// Nothing is remembered.
     pub(super) fn new() -> Self {
         let none = Piece { node: 0, size: 0, start: 0, place: 0, length: 0 };
-        Self { epoch: 1, pieces: vec![Cell::new((0, none)); FILES].into_boxed_slice() }
+        Self {
+            epoch: 1,
+            pieces: vec![Cell::new((0, none)); FILES].into_boxed_slice(),
+            tables: vec![Cell::new((0, 0, InodeTable::default())); TABLES].into_boxed_slice(),
+        }
     }
 
     fn cell(&self, node: u64) -> Option<&Cell<(u64, Piece)>> {
@@ -77,6 +89,23 @@ impl Remembered {
         }
     }
 
+    fn table_cell(&self, group: u32) -> Option<&Cell<(u64, u32, InodeTable)>> {
+        self.tables.get(usize::try_from(group).ok()? % TABLES)
+    }
+
+    /// The inode table of `group`.
+    pub(super) fn inode_table(&self, group: u32) -> Option<InodeTable> {
+        let (epoch, of, table) = self.table_cell(group)?.get();
+        (epoch == self.epoch && of == group).then_some(table)
+    }
+
+    /// Remembers the inode table of `group`, in place of another.
+    pub(super) fn set_inode_table(&self, group: u32, table: InodeTable) {
+        if let Some(cell) = self.table_cell(group) {
+            cell.set((self.epoch, group, table));
+        }
+    }
+
     /// Metadata is to be changed.
     pub(super) fn forget(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
@@ -93,11 +122,15 @@ mod tests {
     fn a_piece_is_remembered_until_something_is_changed() {
         let mut remembered = Remembered::new();
         assert_eq!(remembered.get(0), None);
+        assert_eq!(remembered.inode_table(0), None);
         remembered.set(PIECE);
-        assert_eq!(remembered.get(12), Some(PIECE));
+        let table = InodeTable { start: 7, used_inodes: 8 };
+        remembered.set_inode_table(3, table);
+        assert_eq!((remembered.get(12), remembered.inode_table(3)), (Some(PIECE), Some(table)));
+        assert_eq!(remembered.inode_table(3 + 128), None);
         assert_eq!(remembered.get(12 + FILES as u64), None);
         remembered.forget();
-        assert_eq!(remembered.get(12), None);
+        assert_eq!((remembered.get(12), remembered.inode_table(3)), (None, None));
     }
 
     #[test]

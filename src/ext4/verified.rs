@@ -157,7 +157,10 @@ mod tests {
         let verified = Verified::new();
         verified.note_owned(Kind::Records, 9, Owner::new(12, 1));
         assert!(verified.has_owned(Kind::Records, 9, Owner::new(12, 1)));
-        assert!(!verified.has_owned(Kind::Records, 9, Owner::new(12, 2)) && !verified.has_owned(Kind::Records, 9, Owner::new(13, 1)));
+        assert!(
+            !verified.has_owned(Kind::Records, 9, Owner::new(12, 2))
+                && !verified.has_owned(Kind::Records, 9, Owner::new(13, 1))
+        );
         assert!(!verified.has_owned(Kind::ExtentNode, 9, Owner::new(12, 1)));
         assert!(!verified.has_owned(Kind::Records, 10, Owner::new(12, 1)));
     }

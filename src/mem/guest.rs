@@ -399,7 +399,9 @@ impl<'m> VolatileSlice<'m> {
         let bytes = self.at(offset, 16)?;
         if !bytes.addr().get().is_multiple_of(align_of::<u64>()) {
             let bytes = self.copy_out::<16>(offset)?;
-            let (&[first, second], _) = bytes.as_chunks::<8>() else { return Err(BadRange::Beyond { offset, size: 16 }) };
+            let (&[first, second], _) = bytes.as_chunks::<8>() else {
+                return Err(BadRange::Beyond { offset, size: 16 });
+            };
             return Ok([first, second].map(u64::from_le_bytes));
         }
         let word = bytes.cast::<u64>();

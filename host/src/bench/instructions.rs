@@ -84,7 +84,10 @@ struct Count {
 /// # Errors
 /// If valgrind is missing; with `check`, for a count that is more than a tenth above what is kept.
 pub fn run(check: bool, write: bool) -> Result<()> {
-    ensure!(!cfg!(debug_assertions), "instructions are counted of a release build: cargo build --release -p skerry-host");
+    ensure!(
+        !cfg!(debug_assertions),
+        "instructions are counted of a release build: cargo build --release -p skerry-host"
+    );
     let directory = tempfile::Builder::new().prefix("skerry-bench-").tempdir_in("/dev/shm")?;
     let root = directory.path().join("tree");
     fs::create_dir(&root)?;
@@ -126,7 +129,8 @@ fn count(directory: &Path, image: &Path, row: usize) -> Result<Count> {
     if !output.status.success() {
         bail!("valgrind: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
-    let operations: f64 = said.trim().parse().with_context(|| format!("not a number of operations: {said}"))?;
+    let operations: f64 =
+        said.trim().parse().with_context(|| format!("not a number of operations: {said}"))?;
     let costs = costs(&fs::read_to_string(&profile)?)?;
     ensure!(costs.core > 0, "nothing was counted: no function is called {COUNTED}");
     // Counts stay far below 2⁵³.
@@ -181,12 +185,12 @@ fn costs(profile: &str) -> Result<Costs> {
         } else if line.starts_with("calls=") {
             // The next line is what the called function costs, which is counted with that function.
             of_call = true;
-        } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
-            if !std::mem::take(&mut of_call) {
-                let cost = line.split(' ').nth(1).unwrap_or("0");
-                let cost: u64 = cost.parse().with_context(|| format!("callgrind wrote {line}"))?;
-                *(if in_library { &mut costs.memory_routines } else { &mut costs.core }) += cost;
-            }
+        } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first))
+            && !std::mem::take(&mut of_call)
+        {
+            let cost = line.split(' ').nth(1).unwrap_or("0");
+            let cost: u64 = cost.parse().with_context(|| format!("callgrind wrote {line}"))?;
+            *(if in_library { &mut costs.memory_routines } else { &mut costs.core }) += cost;
         }
     }
     Ok(costs)
@@ -194,8 +198,9 @@ fn costs(profile: &str) -> Result<Costs> {
 
 fn read_kept() -> Result<BTreeMap<String, u64>> {
     let path = kept();
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}; make it with bench instructions --write", path.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!("cannot read {}; make it with bench instructions --write", path.display())
+    })?;
     serde_json::from_str(&text).with_context(|| format!("{}", path.display()))
 }
 
@@ -205,16 +210,22 @@ fn report(counts: &[Count], before: &BTreeMap<String, u64>) -> Result<()> {
     for ((name, ..), count) in ROWS.iter().zip(counts) {
         let kept = before.get(*name).map_or("—".to_owned(), |kept| number(*kept as f64));
         table.row(vec![(*name).to_owned(), number(count.core), kept, number(count.memory_routines)]);
-        figures.push(json!({ "request": name, "core": count.core, "memory_routines": count.memory_routines }));
+        figures
+            .push(json!({ "request": name, "core": count.core, "memory_routines": count.memory_routines }));
     }
     print!("{}", table.render());
     println!();
     for (name, target) in TARGETS {
-        let found = ROWS.iter().zip(counts).find(|((row, ..), _)| *row == name).map_or(f64::NAN, |(_, count)| count.core);
+        let found = ROWS
+            .iter()
+            .zip(counts)
+            .find(|((row, ..), _)| *row == name)
+            .map_or(f64::NAN, |(_, count)| count.core);
         let word = if found <= target { "reached" } else { "not reached" };
         println!("{name}: {} (target {}: {word})", number(found), number(target));
     }
-    let groups = ROWS.iter().zip(counts).map(|((name, ..), count)| ((*name).to_owned(), vec![Some(count.core)]));
+    let groups =
+        ROWS.iter().zip(counts).map(|((name, ..), count)| ((*name).to_owned(), vec![Some(count.core)]));
     let file = path("instructions", "svg")?;
     Bars {
         title: "Instructions of the core for a request",
@@ -238,7 +249,10 @@ fn judge(counts: &[Count], before: &BTreeMap<String, u64>) -> Result<()> {
                 wrong.push(format!("{name}: {:.0} instructions, {kept} are kept", count.core));
             }
             Some(&kept) if count.core < kept as f64 * (1.0 - SLACK) => {
-                println!("{name} takes {:.0} instructions and {kept} are kept: keep it with --write", count.core);
+                println!(
+                    "{name} takes {:.0} instructions and {kept} are kept: keep it with --write",
+                    count.core
+                );
             }
             Some(_) => {}
         }

@@ -34,7 +34,12 @@ pub(in crate::ext4) struct Tree {
 
 impl Tree {
     pub(in crate::ext4) fn of(inode: &Inode<'_>) -> Self {
-        Self { number: inode.number, owner: inode.owner(), volume_seed: inode.volume_seed, generation: inode.generation }
+        Self {
+            number: inode.number,
+            owner: inode.owner(),
+            volume_seed: inode.volume_seed,
+            generation: inode.generation,
+        }
     }
 
     /// The seed of the nodes' checksums.

@@ -31,7 +31,7 @@ impl P9Crate {
     /// If it cannot be attached to.
     pub fn new(directory: &Path) -> Result<Self> {
         let server = Server::new(directory, Default::default(), Default::default())?;
-        let replies = vec![Vec::with_capacity(1 << 17); SLOTS];
+        let replies = vec![Vec::new(); SLOTS];
         let mut peer = Self { server, steps: Vec::new(), replies, loaded: Vec::new(), msize: 0 };
         peer.msize = begin(&mut peer, b"")?;
         Ok(peer)
