@@ -27,8 +27,6 @@ pub(super) const BLOCK_OFFSET: usize = 0x28;
 /// Where the two halves of the checksum lie.
 pub(super) const CHECKSUM_LO: usize = 0x7c;
 pub(super) const CHECKSUM_HI: usize = 0x82;
-/// Where the last of the fields ends that there are so far.
-const FIELDS_END: usize = 0xa0;
 
 bitflags! {
     /// `i_flags`, as far as a reader needs them.
@@ -261,17 +259,8 @@ impl<'v> Inode<'v> {
         if !verified && superblock.has_metadata_csum() {
             check_checksum(checksum_seed(volume_seed, number, generation), raw, fields)?;
         }
-        // All fields at once: offsets into an array need no check of their own.
-        let mut padded = [0; FIELDS_END];
-        let all: &[u8; FIELDS_END] = match fields.first_chunk() {
-            Some(all) => all,
-            None => {
-                padded.iter_mut().zip(fields).for_each(|(to, from)| *to = *from);
-                &padded
-            }
-        };
         let kind = FileKind::from_mode(u32::from(mode)).ok_or(InodeFault::Mode(mode))?;
-        let flags = InodeFlags::from_bits_retain(le32(all, 0x20));
+        let flags = InodeFlags::from_bits_retain(le32(raw, 0x20));
         check_flags(superblock, flags)?;
 
         let i_block = raw
@@ -280,26 +269,26 @@ impl<'v> Inode<'v> {
             .ok_or(InodeFault::ExtraSize(i_extra_isize))?;
         // An i_extra_isize of 0 means that the space behind the fields was never set up.
         let attributes = if i_extra_isize == 0 { &[] } else { raw.get(fields_end..).unwrap_or_default() };
-        let time = |seconds, extra| timestamp::decode(le32(all, seconds), le32(all, extra));
+        let time = |seconds, extra| timestamp::decode(le32(fields, seconds), le32(fields, extra));
         let has_creation = fields.len() >= 0x94;
         let wide = superblock.incompat.contains(Incompat::BLOCKS_64BIT);
         Ok(Self {
             number,
             mode,
             kind,
-            uid: split32(all, 0x2, 0x78),
-            gid: split32(all, 0x18, 0x7a),
-            size: size(superblock, kind, all)?,
+            uid: split32(raw, 0x2, 0x78),
+            gid: split32(raw, 0x18, 0x7a),
+            size: size(superblock, kind, raw)?,
             links,
             flags,
             generation,
-            version: split64(all, 0x24, 0x98),
+            version: split64(fields, 0x24, 0x98),
             accessed: time(0x8, 0x8c),
             modified: time(0x10, 0x88),
             changed: time(0xc, 0x84),
             created: has_creation.then(|| time(0x90, 0x94)),
-            blocks512: blocks512(superblock, flags, all),
-            file_acl: u64::from(le32(all, 0x68)) | if wide { u64::from(le16(all, 0x76)) << 32 } else { 0 },
+            blocks512: blocks512(superblock, flags, raw),
+            file_acl: u64::from(le32(raw, 0x68)) | if wide { u64::from(le16(raw, 0x76)) << 32 } else { 0 },
             volume_seed,
             i_block,
             in_inode_attributes: attributes,
@@ -410,8 +399,7 @@ fn check_flags(superblock: &Superblock, flags: InodeFlags) -> Result<(), InodeFa
 }
 
 /// `i_size`: its high half counts in regular files, and with large_dir in all.
-#[inline]
-fn size(superblock: &Superblock, kind: FileKind, raw: &[u8; FIELDS_END]) -> Result<u64, InodeFault> {
+fn size(superblock: &Superblock, kind: FileKind, raw: &[u8]) -> Result<u64, InodeFault> {
     let size = if kind == FileKind::Regular || superblock.has_large_dir() {
         split64(raw, 0x4, 0x6c)
     } else {
@@ -423,8 +411,7 @@ fn size(superblock: &Superblock, kind: FileKind, raw: &[u8; FIELDS_END]) -> Resu
 }
 
 /// The space taken, in units of 512 bytes.
-#[inline]
-fn blocks512(superblock: &Superblock, flags: InodeFlags, raw: &[u8; FIELDS_END]) -> u64 {
+fn blocks512(superblock: &Superblock, flags: InodeFlags, raw: &[u8]) -> u64 {
     let low = u64::from(le32(raw, 0x1c));
     if !superblock.ro_compat.contains(RoCompat::HUGE_FILE) {
         return low;
