@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! drain  → serve every request that is available (up to a budget), commit, publish, notify at most once
-//! poll   → look again for a bounded time, kicks suppressed
+//! poll   → look again for a bounded time (crate::poll), kicks suppressed
 //! arm    → ask for kicks, look once more
 //! halt   → until an interrupt
 //! ```
@@ -235,6 +235,16 @@ impl Connection {
             Ok(_) => Ok(Drained { requests, more: requests == budget }),
             Err(fault) => Err(self.stop(fault, position)),
         }
+    }
+
+    /// Whether requests are available: whether a [`drain`](Self::drain), for which the exports must be at hand, would serve any.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    pub fn has_requests(&mut self) -> Result<bool, Fault> {
+        let Line::Running { memory, queue } = &mut self.line else { return Ok(false) };
+        let position = queue.position();
+        queue.has_available(memory).map_err(|fault| self.stop(Fault::Ring(fault), position))
     }
 
     /// Asks the driver for kicks again. Returns whether requests came meanwhile, so that the caller drains instead of
