@@ -100,11 +100,22 @@ impl Server {
         let service = Arc::new(Service::start(file, list)?);
         let rings = Arc::new(Rings::start(count, &service, options.poll.min(LONGEST_POLL))?);
         let mut server = Self { slots: Vec::new(), rings, service };
-        for (number, socket) in (0..).zip(&options.sockets) {
-            server.slots.push(Slot::listen(number, socket, server.rings.clone())?);
+        match server.listen(&options.sockets) {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                // The volume is left as it was found.
+                server.service.rest()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn listen(&mut self, sockets: &[Socket]) -> Result<()> {
+        for (number, socket) in (0..).zip(sockets) {
+            self.slots.push(Slot::listen(number, socket, self.rings.clone())?);
             log::info!("clients of {:?} connect at {}", socket.tag, socket.path.display());
         }
-        Ok(server)
+        Ok(())
     }
 
     /// Whether the volume is only read.

@@ -33,9 +33,13 @@ fn start(serve: &Serve) -> Result<(Server, Interrupts)> {
     unsafe { sandbox::prepare() }?;
     let interrupts = Interrupts::catch()?;
     let server = Server::start(&options(serve)?)?;
-    interrupts.check()?;
-    sandbox::enter()?;
-    Ok((server, interrupts))
+    match interrupts.check().map_err(Into::into).and_then(|()| sandbox::enter()) {
+        Ok(()) => Ok((server, interrupts)),
+        Err(error) => {
+            server.shut_down()?;
+            Err(error)
+        }
+    }
 }
 
 fn options(serve: &Serve) -> Result<Options> {
@@ -43,7 +47,8 @@ fn options(serve: &Serve) -> Result<Options> {
         bail!("{} tags for {} sockets", serve.tags.len(), serve.sockets.len());
     }
     let tags = serve.tags.iter().map(String::as_str).chain(std::iter::repeat(TAG));
-    let socket = |(path, tag): (&std::path::PathBuf, &str)| Socket { path: path.clone(), tag: tag.to_owned() };
+    let socket =
+        |(path, tag): (&std::path::PathBuf, &str)| Socket { path: path.clone(), tag: tag.to_owned() };
     Ok(Options {
         volume: serve.volume.clone(),
         sockets: serve.sockets.iter().zip(tags).map(socket).collect(),

@@ -44,7 +44,11 @@ impl Socket {
     /// If it is not 1…[`LONGEST_TAG`] bytes.
     pub fn check(&self) -> Result<()> {
         if !(1..=LONGEST_TAG).contains(&self.tag.len()) {
-            bail!("the mount tag {:?} has {} bytes; it may have 1 to {LONGEST_TAG}", self.tag, self.tag.len());
+            bail!(
+                "the mount tag {:?} has {} bytes; it may have 1 to {LONGEST_TAG}",
+                self.tag,
+                self.tag.len()
+            );
         }
         Ok(())
     }

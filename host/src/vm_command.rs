@@ -175,7 +175,12 @@ fn client(vm: &Vm, mount: Mount, socket: Socket) -> Options {
 }
 
 /// Boots the client and stays with it to its end.
-fn attend(options: &Options, is_shell: bool, server: &mut RunningServer, interrupts: &Interrupts) -> Result<u8> {
+fn attend(
+    options: &Options,
+    is_shell: bool,
+    server: &mut RunningServer,
+    interrupts: &Interrupts,
+) -> Result<u8> {
     let streams = Streams {
         // A terminal is the shell's; a command has none.
         stdin: if terminal::is_interactive() && !is_shell {

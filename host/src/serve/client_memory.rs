@@ -81,7 +81,8 @@ mod tests {
     use crate::vhost_user::Region;
 
     fn table(files: Vec<File>, regions: &[(u64, u64, u64)]) -> MemoryTable {
-        let regions = regions.iter().map(|&(guest, length, offset)| Region { guest, length, user: guest, offset });
+        let regions =
+            regions.iter().map(|&(guest, length, offset)| Region { guest, length, user: guest, offset });
         MemoryTable::new(regions.collect(), files).unwrap()
     }
 
@@ -109,11 +110,13 @@ mod tests {
         let ((one, first), (other, second)) = (sealed(12288), sealed(4096));
         one.write(8192, b"one");
         other.write(0, b"other");
-        let memory = ClientMemory::map(&table(vec![first, second], &[(0x1000, 4096, 8192), (0x10_0000, 4096, 0)]));
+        let memory =
+            ClientMemory::map(&table(vec![first, second], &[(0x1000, 4096, 8192), (0x10_0000, 4096, 0)]));
         let memory = memory.unwrap();
         // SAFETY: dropped at the end of this function, before `memory`.
         let guest = unsafe { memory.guest_memory() }.unwrap();
-        let read = |address| guest.volatile_slice(GuestAddress(address), 3).unwrap().copy_out::<3>(0).unwrap();
+        let read =
+            |address| guest.volatile_slice(GuestAddress(address), 3).unwrap().copy_out::<3>(0).unwrap();
         assert_eq!((read(0x1000), read(0x10_0000)), (*b"one", *b"oth"));
         assert!(guest.volatile_slice(GuestAddress(0), 3).is_err());
     }

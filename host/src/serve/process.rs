@@ -139,9 +139,11 @@ fn arguments(options: &Options) -> Vec<OsString> {
 /// How it ended, in words.
 fn described(exit: Exit) -> String {
     match (exit, exit.status()) {
-        (Exit::Signal(libc::SIGSYS), _) => "it made a system call that its sandbox forbids, and was ended by \
+        (Exit::Signal(libc::SIGSYS), _) => {
+            "it made a system call that its sandbox forbids, and was ended by \
             SIGSYS (docs/threat-model.md says what it may do)"
-            .to_owned(),
+                .to_owned()
+        }
         (Exit::Signal(signal), _) => format!("it was ended by signal {signal}"),
         (_, Some(status)) => format!("it exited with status {status}"),
         (_, None) => "it ended".to_owned(),

@@ -237,7 +237,8 @@ impl Ring {
 
     /// Sleeps until the client kicks or an order comes.
     fn sleep(&mut self) {
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 2];
+        let mut events =
+            [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 2];
         match epoll::wait(&self.epoll, &mut events[..], None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => log::error!("client {}: waiting: {error}", self.number),
@@ -299,7 +300,8 @@ impl Ring {
         if let Some(client) = self.client.take() {
             // A descriptor that is closed by all leaves by itself; this one the client has, too.
             let _ = epoll::delete(&self.epoll, &client.kick);
-            let RingStatistics { drains, requests, largest_drain, notifications_sent, .. } = *self.connection.statistics();
+            let RingStatistics { drains, requests, largest_drain, notifications_sent, .. } =
+                *self.connection.statistics();
             log::debug!(
                 "client {}: {requests} requests in {drains} drains of up to {largest_drain}, {notifications_sent} notifications",
                 self.number

@@ -28,71 +28,104 @@ enum When {
 /// A system call that is allowed.
 #[derive(Debug, Clone, Copy)]
 struct Allowed {
+    name: &'static str,
     call: c_long,
     when: When,
-    /// What it is for, in a word or two.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the table is the documentation; a test holds it to docs/threat-model.md"))]
-    purpose: &'static str,
 }
 
-const fn allowed(call: c_long, purpose: &'static str) -> Allowed {
-    Allowed { call, when: When::Always, purpose }
-}
-
-const fn allowed_when(call: c_long, when: When, purpose: &'static str) -> Allowed {
-    Allowed { call, when, purpose }
+const fn allowed(name: &'static str, call: c_long) -> Allowed {
+    Allowed { name, call, when: When::Always }
 }
 
 /// Commands of `fcntl`: duplicating a descriptor, its flags, and the seals of a client's memory.
 const DESCRIPTOR_COMMANDS: &[c_int] =
     &[libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_GETFL, libc::F_SETFL, libc::F_GET_SEALS];
 
-/// All that is allowed.
+/// All that is allowed, each with what it is for. docs/threat-model.md has the same list.
 const TABLE: &[Allowed] = &[
     // Serving a ring.
-    allowed(libc::SYS_read, "eventfds"),
-    allowed(libc::SYS_write, "eventfds, the log"),
-    allowed(libc::SYS_epoll_wait, "sleeping until a kick"),
-    allowed(libc::SYS_epoll_pwait, "sleeping until a kick"),
-    allowed(libc::SYS_epoll_ctl, "a client's kick eventfd comes and goes"),
-    allowed(libc::SYS_fdatasync, "flushing the volume"),
+    // Eventfds.
+    allowed("read", libc::SYS_read),
+    // Eventfds; the log.
+    allowed("write", libc::SYS_write),
+    // Sleeping until a kick.
+    allowed("epoll_wait", libc::SYS_epoll_wait),
+    // The same, as some C libraries call it.
+    allowed("epoll_pwait", libc::SYS_epoll_pwait),
+    // A client's kick eventfd comes and goes.
+    allowed("epoll_ctl", libc::SYS_epoll_ctl),
+    // Flushing the volume.
+    allowed("fdatasync", libc::SYS_fdatasync),
     // The sockets, which were bound before.
-    allowed(libc::SYS_accept4, "the next client of a socket"),
-    allowed(libc::SYS_recvmsg, "vhost-user requests, with descriptors"),
-    allowed(libc::SYS_sendmsg, "vhost-user replies"),
-    allowed(libc::SYS_recvfrom, "a signal's wake-up"),
-    allowed(libc::SYS_sendto, "a signal's wake-up"),
-    allowed(libc::SYS_shutdown, "turning a client away"),
-    allowed(libc::SYS_poll, "whether a client has hung up"),
-    allowed(libc::SYS_ppoll, "whether a client has hung up"),
-    allowed(libc::SYS_close, "what a client handed over"),
-    allowed(libc::SYS_fstat, "the size of a client's memory"),
-    allowed_when(libc::SYS_fcntl, When::Commands(DESCRIPTOR_COMMANDS), "copies of descriptors; seals of a client's memory"),
+    // The next client of a socket.
+    allowed("accept4", libc::SYS_accept4),
+    // Vhost-user requests, with descriptors.
+    allowed("recvmsg", libc::SYS_recvmsg),
+    // Vhost-user replies.
+    allowed("sendmsg", libc::SYS_sendmsg),
+    // A signal's wake-up.
+    allowed("recvfrom", libc::SYS_recvfrom),
+    // A signal's wake-up.
+    allowed("sendto", libc::SYS_sendto),
+    // Turning a client away.
+    allowed("shutdown", libc::SYS_shutdown),
+    // Whether a client has hung up.
+    allowed("poll", libc::SYS_poll),
+    // The same, as some C libraries call it.
+    allowed("ppoll", libc::SYS_ppoll),
+    // What a client handed over.
+    allowed("close", libc::SYS_close),
+    // The size of a client's memory.
+    allowed("fstat", libc::SYS_fstat),
+    // Copies of descriptors; the seals of a client's memory.
+    Allowed { name: "fcntl", call: libc::SYS_fcntl, when: When::Commands(DESCRIPTOR_COMMANDS) },
     // Memory: clients' and the heap.
-    allowed_when(libc::SYS_mmap, When::NotExecutable, "a client's memory; the heap"),
-    allowed_when(libc::SYS_mprotect, When::NotExecutable, "the heap"),
-    allowed(libc::SYS_munmap, "a client's memory; the heap; a thread's stack"),
-    allowed(libc::SYS_mremap, "the heap"),
-    allowed(libc::SYS_madvise, "the heap; a thread's stack"),
-    allowed(libc::SYS_brk, "the heap"),
+    // A client's memory; the heap.
+    Allowed { name: "mmap", call: libc::SYS_mmap, when: When::NotExecutable },
+    // The heap.
+    Allowed { name: "mprotect", call: libc::SYS_mprotect, when: When::NotExecutable },
+    // A client's memory; the heap; a thread's stack.
+    allowed("munmap", libc::SYS_munmap),
+    // The heap.
+    allowed("mremap", libc::SYS_mremap),
+    // The heap; a thread's stack.
+    allowed("madvise", libc::SYS_madvise),
+    // The heap.
+    allowed("brk", libc::SYS_brk),
     // Threads and time.
-    allowed(libc::SYS_futex, "locks"),
-    allowed(libc::SYS_sched_yield, "locks"),
-    allowed(libc::SYS_clock_gettime, "the time, where the kernel's page does not tell it"),
-    allowed(libc::SYS_clock_nanosleep, "waiting for a former client's end"),
-    allowed(libc::SYS_nanosleep, "waiting for a former client's end"),
-    allowed(libc::SYS_restart_syscall, "going on after SIGSTOP"),
-    allowed(libc::SYS_getrandom, "keys of hash tables"),
+    // Locks.
+    allowed("futex", libc::SYS_futex),
+    // Locks.
+    allowed("sched_yield", libc::SYS_sched_yield),
+    // The time, where the kernel's page does not tell it.
+    allowed("clock_gettime", libc::SYS_clock_gettime),
+    // Waiting for a former client's end.
+    allowed("clock_nanosleep", libc::SYS_clock_nanosleep),
+    // The same, as some C libraries call it.
+    allowed("nanosleep", libc::SYS_nanosleep),
+    // Going on after SIGSTOP.
+    allowed("restart_syscall", libc::SYS_restart_syscall),
+    // Keys of hash tables.
+    allowed("getrandom", libc::SYS_getrandom),
     // Signals and the end.
-    allowed(libc::SYS_rt_sigprocmask, "a thread's end, abort"),
-    allowed(libc::SYS_rt_sigaction, "abort"),
-    allowed(libc::SYS_rt_sigreturn, "a signal's end"),
-    allowed(libc::SYS_sigaltstack, "a thread's end"),
-    allowed(libc::SYS_getpid, "abort"),
-    allowed(libc::SYS_gettid, "abort"),
-    allowed(libc::SYS_tgkill, "abort"),
-    allowed(libc::SYS_exit, "a thread's end"),
-    allowed(libc::SYS_exit_group, "the end"),
+    // A thread's end; abort.
+    allowed("rt_sigprocmask", libc::SYS_rt_sigprocmask),
+    // Abort.
+    allowed("rt_sigaction", libc::SYS_rt_sigaction),
+    // A signal handler's end.
+    allowed("rt_sigreturn", libc::SYS_rt_sigreturn),
+    // A thread's end.
+    allowed("sigaltstack", libc::SYS_sigaltstack),
+    // Abort.
+    allowed("getpid", libc::SYS_getpid),
+    // Abort.
+    allowed("gettid", libc::SYS_gettid),
+    // Abort.
+    allowed("tgkill", libc::SYS_tgkill),
+    // A thread's end.
+    allowed("exit", libc::SYS_exit),
+    // The end.
+    allowed("exit_group", libc::SYS_exit_group),
 ];
 
 /// The first descriptor behind standard input, output and error.
@@ -126,6 +159,10 @@ pub unsafe fn prepare() -> Result<()> {
 /// If the kernel has no seccomp.
 pub fn enter() -> Result<()> {
     let program = program(SeccompAction::KillProcess)?;
+    log::debug!(
+        "the sandbox allows{}",
+        TABLE.iter().map(|allowed| format!(" {}", allowed.name)).collect::<String>()
+    );
     apply_filter_all_threads(&program).context("cannot enter the sandbox (seccomp)")
 }
 
@@ -156,5 +193,67 @@ fn conditions(when: When) -> Result<Vec<SeccompRule>> {
             .iter()
             .map(|command| rule(1, SeccompCmpOp::Eq, u64::from(command.cast_unsigned())))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::ErrorKind::PermissionDenied;
+    use std::os::unix::net::UnixStream;
+
+    /// What `work` finds in a thread where a forbidden call is an error, instead of the end.
+    fn inside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        let program = program(SeccompAction::Errno(libc::EPERM.cast_unsigned())).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                seccompiler::apply_filter(&program).unwrap();
+                work()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn no_file_socket_program_or_executable_memory_can_be_made() {
+        let refused = inside(|| {
+            [
+                File::open("/dev/null").map(drop),
+                UnixStream::pair().map(drop),
+                std::process::Command::new("/bin/true").status().map(drop),
+                std::fs::remove_file("/nonexistent"),
+                memmap2::MmapMut::map_anon(4096).and_then(memmap2::MmapMut::make_exec).map(drop),
+                memmap2::MmapOptions::new().len(4096).map_anon().map(drop),
+            ]
+            .map(|outcome| outcome.map_err(|error| error.kind()))
+        });
+        let [refused @ .., plain_memory] = refused;
+        assert_eq!(refused, [Err(PermissionDenied); 5]);
+        assert_eq!(plain_memory, Ok(()));
+    }
+
+    #[test]
+    fn descriptors_are_copied_and_their_other_properties_left_alone() {
+        let file = tempfile::tempfile().unwrap();
+        let (copied, leased) = inside(|| {
+            let copied = file.try_clone().map(drop);
+            let size = rustix::pipe::fcntl_getpipe_size(&file);
+            (copied.map_err(|error| error.kind()), size)
+        });
+        assert_eq!((copied, leased), (Ok(()), Err(rustix::io::Errno::PERM)));
+    }
+
+    #[test]
+    fn the_document_lists_every_call_that_is_allowed_and_no_other() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/threat-model.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let listed: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+            .map(|(name, _)| name)
+            .collect();
+        let allowed: Vec<&str> = TABLE.iter().map(|allowed| allowed.name).collect();
+        assert_eq!(listed, allowed);
     }
 }

@@ -12,9 +12,9 @@ use skerry::server::{ExportList, Exports, LockTable};
 use skerry::service::{Connection, Drained, Fault, Scratch};
 use skerry::virtq::Notify;
 
+use super::clock;
 use super::turns::Turns;
 use super::volume_region::{self, VolumeRegion};
-use super::clock;
 use crate::volume::Volume;
 
 /// Requests that one ring gets served before the next ring's turn.

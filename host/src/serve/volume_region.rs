@@ -33,11 +33,8 @@ pub fn map(volume: Volume) -> Result<VolumeRegion> {
     let length = usize::try_from(volume.size()).context("the volume is larger than the address space")?;
     let mut options = MmapOptions::new();
     let options = options.len(length);
-    let mapped = if readonly {
-        options.map_raw_read_only(volume.file())
-    } else {
-        options.map_raw(volume.file())
-    };
+    let mapped =
+        if readonly { options.map_raw_read_only(volume.file()) } else { options.map_raw(volume.file()) };
     let mapping = mapped.with_context(|| format!("cannot map the volume {}", volume.path().display()))?;
     let start = NonNull::new(mapping.as_mut_ptr()).context("the volume was mapped at no address")?;
     let file = VolumeFile { volume, _mapping: mapping, has_failed: false };
