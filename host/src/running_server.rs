@@ -9,8 +9,8 @@ use anyhow::Result;
 
 use crate::bridge::{self, Bridge};
 use crate::qemu::Transcript;
+use crate::serve;
 use crate::serve::process::ServeProcess;
-use crate::{serve, service_vm};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -26,17 +26,6 @@ pub enum Options {
         /// What it logs: `error`, `warn`, `info`, `debug` or `trace`.
         log_level: String,
     },
-}
-
-impl Options {
-    /// Host mode with the volume, exports and log level that a service VM would have.
-    #[must_use]
-    pub fn host(program: impl Into<PathBuf>, options: bridge::Options) -> Self {
-        let service_vm::Options { volume, log_level, readonly, exports, .. } = options.service;
-        let poll = Duration::from_nanos(skerry::poll::DEFAULT_BOUND);
-        let serve = serve::Options { volume, sockets: options.sockets, exports, readonly, poll };
-        Self::Host { program: program.into(), serve, log_level }
-    }
 }
 
 /// A running server. Dropping it kills it; [`RunningServer::shut_down`] is the orderly end.

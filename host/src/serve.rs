@@ -62,6 +62,14 @@ pub struct Options {
     pub poll: Duration,
 }
 
+impl Options {
+    /// This volume, all of it, to be written, at these sockets; polled as the image polls.
+    pub fn new(volume: impl Into<PathBuf>, sockets: Vec<Socket>) -> Self {
+        let poll = Duration::from_nanos(skerry::poll::DEFAULT_BOUND);
+        Self { volume: volume.into(), sockets, exports: Vec::new(), readonly: false, poll }
+    }
+}
+
 /// What is exported: the whole volume, if nothing else is asked for.
 fn exported(exports: &[String]) -> Result<ExportList> {
     if exports.is_empty() {

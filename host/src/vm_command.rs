@@ -15,7 +15,7 @@ use skerry_host::client_vm::{
     share_arguments,
 };
 use skerry_host::running_server::{self, RunningServer};
-use skerry_host::{service_vm, volume_image};
+use skerry_host::{serve, service_vm, volume_image};
 use tempfile::NamedTempFile;
 
 use crate::cli::{Level, Mode, Vm};
@@ -54,7 +54,7 @@ pub fn run(vm: &Vm) -> Result<u8> {
         say!("serving the volume as {:?} at {}", socket.tag, socket.path.display());
     }
     let status = if vm.no_client {
-        serve(vm, &mount, &sockets, &mut server, &interrupts)
+        wait_for_clients(vm, &mount, &sockets, &mut server, &interrupts)
     } else {
         let socket = sockets.into_iter().next().context("no socket")?;
         let client = client(vm, mount, socket);
@@ -66,23 +66,21 @@ pub fn run(vm: &Vm) -> Result<u8> {
 
 /// Starts the server in the mode that was asked for.
 fn start(vm: &Vm, volume: &Path, sockets: &[Socket]) -> Result<RunningServer> {
-    let service = service_vm::Options {
-        memory: SERVICE_MEMORY,
-        log_level: log_level(vm.log_level).to_owned(),
-        readonly: vm.readonly,
-        exports: vm.exports.clone(),
-        ..service_vm::Options::new(volume)?
-    };
-    let options = bridge::Options { service, sockets: sockets.to_vec() };
+    let (readonly, exports, sockets) = (vm.readonly, vm.exports.clone(), sockets.to_vec());
+    let log_level = log_level(vm.log_level).to_owned();
     let options = match vm.mode {
         Mode::Vm => {
             say!("booting the service VM ({SERVICE_MEMORY} MiB) with {}", volume.display());
-            running_server::Options::Vm(options)
+            let options = service_vm::Options::new(volume)?;
+            let service =
+                service_vm::Options { memory: SERVICE_MEMORY, log_level, readonly, exports, ..options };
+            running_server::Options::Vm(bridge::Options { service, sockets })
         }
         Mode::Host => {
             say!("starting the server with {}", volume.display());
             let program = std::env::current_exe().context("cannot find this program, to start it again")?;
-            running_server::Options::host(program, options)
+            let serve = serve::Options { readonly, exports, ..serve::Options::new(volume, sockets) };
+            running_server::Options::Host { program, serve, log_level }
         }
     };
     RunningServer::start(&options)
@@ -234,7 +232,7 @@ fn alive(server: &mut RunningServer) -> Result<()> {
 }
 
 /// Serves clients that others start, until a signal comes.
-fn serve(
+fn wait_for_clients(
     vm: &Vm,
     mount: &Mount,
     sockets: &[Socket],

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use skerry_host::bridge::{self, Bridge};
 use skerry_host::client::{Client, RingTransport};
 use skerry_host::running_server::{self, RunningServer};
+use skerry_host::serve;
 use skerry_host::service_vm::{self, ServiceVm};
 use tempfile::TempDir;
 
@@ -156,7 +157,11 @@ impl Volume {
         let options = self.bridge_options(count);
         match mode {
             Mode::Vm => running_server::Options::Vm(options),
-            Mode::Host => running_server::Options::host(env!("CARGO_BIN_EXE_skerry"), options),
+            Mode::Host => running_server::Options::Host {
+                program: env!("CARGO_BIN_EXE_skerry").into(),
+                serve: serve::Options::new(self.path(), options.sockets),
+                log_level: options.service.log_level,
+            },
         }
     }
 

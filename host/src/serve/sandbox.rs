@@ -236,12 +236,12 @@ mod tests {
     #[test]
     fn descriptors_are_copied_and_their_other_properties_left_alone() {
         let file = tempfile::tempfile().unwrap();
-        let (copied, leased) = inside(|| {
+        let (copied, inheritable) = inside(|| {
             let copied = file.try_clone().map(drop);
-            let size = rustix::pipe::fcntl_getpipe_size(&file);
-            (copied.map_err(|error| error.kind()), size)
+            let inheritable = rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty());
+            (copied.map_err(|error| error.kind()), inheritable)
         });
-        assert_eq!((copied, leased), (Ok(()), Err(rustix::io::Errno::PERM)));
+        assert_eq!((copied, inheritable), (Ok(()), Err(rustix::io::Errno::PERM)));
     }
 
     #[test]
