@@ -18,6 +18,8 @@
 //!
 //! Relies on [`crate::virtq`] for the ring and on [`crate::server`] for the requests.
 
+mod status;
+
 use core::fmt;
 
 use crate::fs::Errno;
@@ -25,6 +27,8 @@ use crate::mem::guest::GuestMemory;
 use crate::mem::scatter::ScatterList;
 use crate::server::{Exports, Session, SessionFault, SessionLimits};
 use crate::virtq::{self, Chain, Notify, Queue, QueueConfiguration};
+
+pub use status::Status;
 
 /// What stopped a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

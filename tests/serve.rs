@@ -345,6 +345,49 @@ fn bytes_that_are_no_request_end_their_connection_and_nothing_else() {
     session.attach(b"").unwrap();
 }
 
+#[test]
+fn the_control_socket_tells_of_the_clients_and_the_volume_and_brings_it_to_rest() {
+    let volume = Volume::new();
+    let path = volume.directory().join("control");
+    let server = serve_with(&volume, |serve| serve.control = Some(path.clone()));
+    let (front_end, mut session) = client(&volume, 0);
+    let (root, _) = session.attach(b"").unwrap();
+    session.create_file(root, b"new", b"new\n").unwrap();
+    assert!(session.read_file(root, b"big").unwrap() == pattern(support::BIG));
+    let (mut control_front_end, mut control) = connected(&path, Options::default());
+    assert_eq!(control_front_end.config(5).unwrap(), b"\x03\0ctl");
+    let (ctl, _) = control.attach(b"ctl").unwrap();
+    let read = |control: &mut Client<RingTransport>, path: &str| {
+        String::from_utf8(control.read_file(ctl, path.as_bytes()).unwrap()).unwrap()
+    };
+    let status = read(&mut control, "clients/0/status");
+    assert!(status.starts_with("state running\nnext "), "{status}");
+    let value = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        line.expect(key).parse::<u64>().unwrap()
+    };
+    assert_eq!(value("bytes_served"), support::BIG as u64, "{status}");
+    assert_eq!(value("bytes_served"), value("bytes_copied"));
+    let stats = read(&mut control, "stats");
+    assert!(stats.contains("clients_attached 2\n") && stats.contains("poll_microseconds 400\n"), "{stats}");
+    assert!(read(&mut control, "volume").contains("access writable\nlocks 0\nlast_rest never\n"));
+
+    let file = control.walk_path(ctl, b"volume").unwrap();
+    control.open(file, OpenFlags::WRONLY).unwrap();
+    control.write(file, 0, b"rest\n").unwrap();
+    assert_eq!(read(&mut control, "volume"), "access readonly\nlocks 0\nlast_rest done\n");
+    is_clean(&volume.path());
+    assert_eq!(session.create(root, b"too late").unwrap_err().errno(), Some(EROFS));
+    assert_eq!(session.read_file(root, b"new").unwrap(), b"new\n");
+    drop((front_end, session));
+    let end = Instant::now() + PATIENCE;
+    while !read(&mut control, "clients/0/status").starts_with("state free\nnext ") {
+        assert!(Instant::now() < end, "the client is still there");
+    }
+    server.shut_down().unwrap();
+    is_clean(&volume.path());
+}
+
 /// Processor time of a process so far, in clock ticks (100 a second).
 fn ticks(process: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();

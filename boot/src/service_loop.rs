@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 
 use skerry::ext4::Volume;
 use skerry::fs::synth::ControlTree;
+use skerry::fs::volume_state::VolumeState;
 use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::MappedRegion;
 use skerry::poll::{DEFAULT_BOUND, Polling};
@@ -14,7 +15,7 @@ use skerry::service::{Connection, Drained, Fault, Scratch};
 
 use crate::clients::Clients;
 use crate::clock;
-use crate::control_plane::{Plane, VolumeState};
+use crate::control_plane::Plane;
 use crate::heap;
 use crate::interrupts::wake;
 use crate::ivshmem::Doorbell;

@@ -42,6 +42,9 @@ pub struct Serve {
     /// The mount tag of a socket; the first is the first socket's, and so on. Without: skerry.
     #[arg(long = "tag", value_name = "NAME")]
     pub tags: Vec<String>,
+    /// One more socket, whose client may also attach to `ctl`: statistics, and the state of the volume.
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
     /// Export the directory PATH of the volume instead of all of it; may be given several times.
     #[arg(long = "export", value_name = "PATH[:OPTION,...]", value_parser = export)]
     pub exports: Vec<String>,

@@ -14,12 +14,14 @@
 //! | `service`       | the volume with its exports and locks; one drain                |
 //! | `turns`         | who has the volume                                              |
 //! | `ring`          | a ring's thread                                                 |
+//! | `control`       | what `ctl` shows                                                |
 //! | `clock`         | the time of a change                                            |
 //! | `sandbox`       | what the process can still ask of the kernel                    |
 //! | `process`       | host mode as a child process                                    |
 
 mod client_memory;
 mod clock;
+mod control;
 pub mod process;
 mod ring;
 pub mod sandbox;
@@ -29,13 +31,14 @@ mod volume_region;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use skerry::server::ExportList;
 
 use crate::vhost_user::{Slot, Socket};
 use crate::volume::Volume;
+use control::Setting;
 use ring::Rings;
 use service::Service;
 
@@ -43,6 +46,9 @@ pub use service::DRAIN_BUDGET;
 
 /// The most clients at a time.
 pub const SLOTS: usize = 16;
+
+/// The mount tag of the control socket.
+const CONTROL_TAG: &str = "ctl";
 
 /// The longest time that a ring is polled.
 pub const LONGEST_POLL: Duration = Duration::from_secs(1);
@@ -54,6 +60,8 @@ pub struct Options {
     pub volume: PathBuf,
     /// 1…[`SLOTS`] sockets.
     pub sockets: Vec<Socket>,
+    /// One more socket, whose client may also attach to `ctl`.
+    pub control: Option<PathBuf>,
     /// Directories that clients may attach to, each as [`skerry::server::export_options`] has it; none is the whole volume.
     pub exports: Vec<String>,
     /// Nothing is written to the volume.
@@ -66,7 +74,7 @@ impl Options {
     /// This volume, all of it, to be written, at these sockets; polled as the image polls.
     pub fn new(volume: impl Into<PathBuf>, sockets: Vec<Socket>) -> Self {
         let poll = Duration::from_nanos(skerry::poll::DEFAULT_BOUND);
-        Self { volume: volume.into(), sockets, exports: Vec::new(), readonly: false, poll }
+        Self { volume: volume.into(), sockets, control: None, exports: Vec::new(), readonly: false, poll }
     }
 }
 
@@ -105,10 +113,13 @@ impl Server {
         options.sockets.iter().try_for_each(Socket::check)?;
         let list = exported(&options.exports)?;
         let file = Volume::open(&options.volume, options.readonly)?;
-        let service = Arc::new(Service::start(file, list)?);
-        let rings = Arc::new(Rings::start(count, &service, options.poll.min(LONGEST_POLL))?);
+        let setting = Setting { start: Instant::now(), poll: options.poll.min(LONGEST_POLL) };
+        let service = Arc::new(Service::start(file, list, setting)?);
+        let mut sockets = options.sockets.clone();
+        sockets.extend(options.control.clone().map(|path| Socket { path, tag: CONTROL_TAG.to_owned() }));
+        let rings = Arc::new(Rings::start(sockets.len(), options.control.is_some(), &service)?);
         let mut server = Self { slots: Vec::new(), rings, service };
-        match server.listen(&options.sockets) {
+        match server.listen(&sockets) {
             Ok(()) => Ok(server),
             Err(error) => {
                 // The volume is left as it was found.

@@ -52,6 +52,7 @@ fn options(serve: &Serve) -> Result<Options> {
     Ok(Options {
         volume: serve.volume.clone(),
         sockets: serve.sockets.iter().zip(tags).map(socket).collect(),
+        control: serve.control.clone(),
         exports: serve.exports.clone(),
         readonly: serve.readonly,
         poll: Duration::from_micros(serve.poll_us),

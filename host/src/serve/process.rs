@@ -126,6 +126,9 @@ fn arguments(options: &Options) -> Vec<OsString> {
         arguments.extend(["--socket".into(), socket.path.clone().into()]);
         arguments.extend(["--tag".into(), socket.tag.clone().into()]);
     }
+    if let Some(control) = &options.control {
+        arguments.extend(["--control".into(), control.into()]);
+    }
     for export in &options.exports {
         arguments.extend(["--export".into(), export.into()]);
     }

@@ -63,7 +63,8 @@ pub struct Rings(Vec<Handle>);
 /// The way to a ring's thread.
 #[derive(Debug)]
 struct Handle {
-    orders: Sender<Order>,
+    /// `None` only while it is dropped.
+    orders: Option<Sender<Order>>,
     wake: Arc<Event>,
 }
 
@@ -71,9 +72,19 @@ impl Handle {
     /// Has the order carried out; what comes back is the answer, later.
     fn order<T>(&self, order: impl FnOnce(Sender<T>) -> Order) -> Result<Receiver<T>> {
         let (sender, answer) = channel();
-        self.orders.send(order(sender)).ok().context("the ring's thread has ended")?;
+        let orders = self.orders.as_ref().context("the server ends")?;
+        orders.send(order(sender)).ok().context("the ring's thread has ended")?;
         self.wake.signal()?;
         Ok(answer)
+    }
+}
+
+impl Drop for Handle {
+    /// Ends the thread: it wakes up, and there is nobody to give orders.
+    fn drop(&mut self) {
+        self.orders = None;
+        // An eventfd of this process that is not at its maximum can be signalled.
+        let _ = self.wake.signal();
     }
 }
 
@@ -86,24 +97,28 @@ fn wait<T>(answer: &Receiver<T>, limit: Duration) -> Result<T> {
 }
 
 impl Rings {
-    /// Starts `count` threads, each for one ring; they run when this returns.
+    /// Starts `count` threads, each for one ring; they run when this returns. With `control`, the last may reach `ctl`.
     ///
     /// # Errors
     /// If the system has no room for them.
-    pub fn start(count: usize, service: &Arc<Service>, poll: Duration) -> Result<Self> {
+    pub fn start(count: usize, control: bool, service: &Arc<Service>) -> Result<Self> {
         let mut handles = Vec::new();
+        let bound = u64::try_from(service.setting().poll.as_nanos()).unwrap_or(u64::MAX);
         for number in 0..count {
             let (orders, received) = channel();
             let wake = Arc::new(Event::new()?);
             let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll")?;
             let events = epoll::EventFlags::IN;
             epoll::add(&epoll, &*wake, epoll::EventData::new_u64(WAKE), events).context("epoll")?;
+            let connection = Connection::new(LIMITS);
+            service.add_slot(connection.status());
             let ring = Ring {
                 number,
+                control: control && number + 1 == count,
                 service: service.clone(),
-                connection: Connection::new(LIMITS),
+                connection,
                 client: None,
-                polling: Polling::new(u64::try_from(poll.as_nanos()).unwrap_or(u64::MAX)),
+                polling: Polling::new(bound),
                 start: Instant::now(),
                 orders: received,
                 wake: wake.clone(),
@@ -115,7 +130,7 @@ impl Rings {
                 ring.run();
             })?;
             wait(&runs, PATIENCE)?;
-            handles.push(Handle { orders, wake });
+            handles.push(Handle { orders: Some(orders), wake });
         }
         Ok(Self(handles))
     }
@@ -184,6 +199,8 @@ impl RingServer for Rings {
 /// What a ring's thread has.
 struct Ring {
     number: usize,
+    /// Whether its client may reach `ctl`.
+    control: bool,
     service: Arc<Service>,
     /// Refers to the memory of `client`, and so is dropped before it.
     connection: Connection,
@@ -227,7 +244,7 @@ impl Ring {
     }
 
     fn drain(&mut self) -> Result<Drained, Fault> {
-        let (drained, wants_call) = self.service.drain(&mut self.connection);
+        let (drained, wants_call) = self.service.drain(self.number, self.control, &mut self.connection);
         if wants_call && let Some(client) = &self.client {
             // What goes wrong here is between the client and its own eventfd.
             let _ = rustix::io::write(&client.call, &1u64.to_ne_bytes());
@@ -296,7 +313,9 @@ impl Ring {
 
     /// Lets go of the client, if there is one, and gives back what its session held.
     fn detach(&mut self) -> u16 {
-        let position = self.connection.detach().unwrap_or(0);
+        let position = self.connection.position();
+        self.service.note(self.number, &self.connection);
+        self.connection.detach();
         if let Some(client) = self.client.take() {
             // A descriptor that is closed by all leaves by itself; this one the client has, too.
             let _ = epoll::delete(&self.epoll, &client.kick);
@@ -310,12 +329,13 @@ impl Ring {
         if let Err(fault) = self.drain() {
             self.tell(fault);
         }
-        position
+        position.unwrap_or(0)
     }
 
     /// Tells, once, why a ring is served no more.
     fn tell(&mut self, fault: Fault) {
         log::error!("client {}: stopped: {fault}", self.number);
+        self.service.note(self.number, &self.connection);
         if let Some(client) = &self.client {
             let _ = epoll::delete(&self.epoll, &client.kick);
         }

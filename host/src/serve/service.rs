@@ -6,13 +6,16 @@ use std::fmt;
 
 use anyhow::{Result, anyhow};
 use skerry::ext4;
+use skerry::fs::synth::ControlTree;
+use skerry::fs::volume_state::VolumeState;
 use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::Region;
 use skerry::server::{ExportList, Exports, LockTable};
-use skerry::service::{Connection, Drained, Fault, Scratch};
+use skerry::service::{Connection, Drained, Fault, Scratch, Status};
 use skerry::virtq::Notify;
 
 use super::clock;
+use super::control::{Plane, Setting};
 use super::turns::Turns;
 use super::volume_region::{self, VolumeRegion};
 use crate::volume::Volume;
@@ -22,6 +25,7 @@ pub const DRAIN_BUDGET: u32 = 32;
 
 /// One volume, for all rings.
 pub struct Service {
+    setting: Setting,
     list: ExportList,
     served: Turns<Served>,
     readonly: bool,
@@ -33,6 +37,9 @@ struct Served {
     /// The locks of all sessions.
     locks: LockTable,
     scratch: Box<Scratch>,
+    state: VolumeState,
+    /// Each slot as it was after its last drain.
+    slots: Vec<Status>,
 }
 
 impl fmt::Debug for Service {
@@ -56,7 +63,7 @@ impl Service {
     ///
     /// # Errors
     /// If it is no volume, cannot be mapped, or its file cannot be flushed.
-    pub fn start(file: Volume, list: ExportList) -> Result<Self> {
+    pub fn start(file: Volume, list: ExportList, setting: Setting) -> Result<Self> {
         let path = file.path().to_owned();
         let readonly = file.is_readonly();
         let mut region = volume_region::map(file)?;
@@ -68,9 +75,15 @@ impl Service {
             ext4::Volume::mount_writable(region, clock::now)
         };
         let volume = volume.map_err(|error| anyhow!("volume {}: {error}", path.display()))?;
-        let readonly = volume.check_writable(volume.root()) == Err(Errno::EROFS);
-        let served = Served { volume, locks: LockTable::default(), scratch: Box::default() };
-        Ok(Self { list, served: Turns::new(served), readonly })
+        let readonly = is_readonly(&volume);
+        let served = Served {
+            volume,
+            locks: LockTable::default(),
+            scratch: Box::default(),
+            state: VolumeState::new(!readonly),
+            slots: Vec::new(),
+        };
+        Ok(Self { setting, list, served: Turns::new(served), readonly })
     }
 
     /// Whether nothing can be written.
@@ -78,18 +91,53 @@ impl Service {
         self.readonly
     }
 
-    /// One drain of a ring, when it is its turn. Returns also whether the client wants to be signalled: that is left to the
-    /// caller, so that a client which obstructs it keeps nobody else waiting.
+    /// What does not change.
+    pub fn setting(&self) -> Setting {
+        self.setting
+    }
+
+    /// Makes a place for a slot; they are numbered in the order of the calls.
+    pub fn add_slot(&self, status: Status) {
+        self.served.take().slots.push(status);
+    }
+
+    /// One drain of the ring of slot `slot`, when it is its turn; only with `control` are there requests for `ctl`. Returns also
+    /// whether the client wants to be signalled: that is left to the caller, so that a client which obstructs it keeps nobody
+    /// else waiting.
     ///
     /// # Errors
     /// As [`Connection::drain`].
-    pub fn drain(&self, connection: &mut Connection) -> (Result<Drained, Fault>, bool) {
+    pub fn drain(
+        &self,
+        slot: usize,
+        control: bool,
+        connection: &mut Connection,
+    ) -> (Result<Drained, Fault>, bool) {
         let mut turn = self.served.take();
-        let Served { volume, locks, scratch } = &mut *turn;
-        let mut exports = Exports::new(volume, &self.list, locks);
+        let Served { volume, locks, scratch, state, slots } = &mut *turn;
         let mut wish = Wish::default();
-        let drained = connection.drain(&mut exports, scratch, &mut wish, DRAIN_BUDGET);
+        let drained = if control {
+            state.locks = locks.len();
+            let mut plane = Plane { setting: self.setting, slots, volume: state };
+            let mut tree = ControlTree(&mut plane);
+            let mut exports = Exports::new(volume, &self.list, locks).with_control(&mut tree);
+            connection.drain(&mut exports, scratch, &mut wish, DRAIN_BUDGET)
+        } else {
+            let mut exports = Exports::new(volume, &self.list, locks);
+            connection.drain(&mut exports, scratch, &mut wish, DRAIN_BUDGET)
+        };
+        // The reply is on its way, but the next one comes after this.
+        if state.take_rest_wanted() {
+            state.set_rest(volume.rest());
+            state.writable = !is_readonly(volume);
+        }
+        note(slots, slot, connection);
         (drained, wish.0)
+    }
+
+    /// Notes how a slot stands that has changed without a drain.
+    pub fn note(&self, slot: usize, connection: &Connection) {
+        note(&mut self.served.take().slots, slot, connection);
     }
 
     /// Brings the volume to rest: all that was changed is flushed and in its place. It is only read from then on.
@@ -102,4 +150,15 @@ impl Service {
         }
         self.served.take().volume.rest().map_err(|errno| anyhow!("the volume cannot be flushed ({errno:?})"))
     }
+}
+
+fn note(slots: &mut [Status], slot: usize, connection: &Connection) {
+    if let Some(place) = slots.get_mut(slot) {
+        let status = connection.status();
+        *place = Status { next: status.next.or(place.next), ..status };
+    }
+}
+
+fn is_readonly(volume: &ext4::Volume<VolumeRegion>) -> bool {
+    volume.check_writable(volume.root()) == Err(Errno::EROFS)
 }
