@@ -129,8 +129,8 @@ impl Run {
 }
 
 /// Whether the superblock in `bytes` was being changed in place.
-pub(super) fn is_torn(bytes: &[u8]) -> bool {
-    matches!(Superblock::read(&bytes.to_vec()), Err(MountError::Checksum { .. }))
+pub(super) fn is_torn(bytes: &Vec<u8>) -> bool {
+    matches!(Superblock::read(bytes), Err(MountError::Checksum { .. }))
 }
 
 /// Mounts `region`, to be written.
@@ -143,8 +143,8 @@ pub(super) fn mount<R: Region>(region: R) -> Result<Volume<R>, String> {
 }
 
 /// Recovers `bytes` here: what is seen then, and what is in place once the volume is unmounted.
-pub(super) fn recover(bytes: &[u8]) -> Result<(Tree, Vec<u8>), String> {
-    let volume = mount(bytes.to_vec())?;
+pub(super) fn recover(bytes: Vec<u8>) -> Result<(Tree, Vec<u8>), String> {
+    let volume = mount(bytes)?;
     let tree = observe(&volume, None)?;
     let bytes = volume.unmount().map_err(|errno| errno.to_string())?;
     Ok((tree, bytes))
