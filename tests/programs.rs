@@ -43,7 +43,10 @@ impl Bench {
         fs::create_dir_all(workspace::target()).unwrap();
         let bench = Self { directory: tempfile::tempdir_in(workspace::target()).unwrap() };
         let mut make = Command::new("/usr/sbin/mkfs.ext4");
-        assert!(make.args(["-q", "-F"]).arg(bench.volume()).arg("1G").status().unwrap().success());
+        fs::File::create(bench.volume()).unwrap();
+        assert!(
+            make.args(["-q", "-F", "-b", "4096"]).arg(bench.volume()).arg("1G").status().unwrap().success()
+        );
         for (name, script) in SCRIPTS {
             let directory = bench.directory.path().join("files/programs");
             fs::create_dir_all(&directory).unwrap();
@@ -101,7 +104,9 @@ fn kept(name: &str, output: &Output) -> String {
 /// The line of what was said that begins so.
 #[track_caller]
 fn line<'a>(said: &'a str, begin: &str) -> &'a str {
-    said.lines().find(|line| line.trim_start().starts_with(begin)).unwrap_or_else(|| panic!("no {begin}: {said}"))
+    said.lines()
+        .find(|line| line.trim_start().starts_with(begin))
+        .unwrap_or_else(|| panic!("no {begin}: {said}"))
 }
 
 /// The caches that a test goes through: all of them, if there is time.

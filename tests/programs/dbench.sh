@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Runs in the userland: the load of an office's file server on the share. Arguments: for how many seconds, and how many clients
-# it is of.
+# it is of. (That it cannot create a semaphore it says of the first one of a system, whose number is 0.)
 mkdir /mnt/dbench
 dbench --directory /mnt/dbench --loadfile /usr/share/dbench/client.txt --timelimit "$1" "$2"
-ls -A /mnt/dbench
-rmdir /mnt/dbench
+# It removes what it made, but for a directory.
+rmdir /mnt/dbench/clients /mnt/dbench
