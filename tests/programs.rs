@@ -118,7 +118,7 @@ fn caches(short: &[Cache]) -> Vec<Cache> {
 fn git_keeps_a_history_and_clones_it_without_a_fault() {
     for cache in caches(&[Cache::Loose]) {
         let said = Bench::new().run(cache, "git.sh");
-        println!("cache={cache:?}: {}", line(&said, "git: "));
+        println!("shown: with cache={cache:?}, {}", line(&said, "git: "));
     }
 }
 
@@ -128,7 +128,7 @@ fn a_compiler_makes_a_program_that_does_what_it_should() {
     let mut sums = Vec::new();
     for cache in caches(&[Cache::Mmap]) {
         let said = Bench::new().run(cache, &format!("compile.sh {optimization}"));
-        println!("cache={cache:?}: {}", line(&said, "compiled: "));
+        println!("shown: with cache={cache:?}, Lua {optimization} {}", line(&said, "compiled: "));
         // The primes below 20,000, by the source and by what is compiled of it.
         assert_eq!(said.matches("Lua 5.4\t2262\t21171191\n").count(), 2, "{said}");
         sums.push(said.lines().filter(|line| line.contains("  src/")).map(str::to_owned).collect::<Vec<_>>());
@@ -141,6 +141,6 @@ fn dbench_ends_without_an_error() {
     let (seconds, clients) = if long() { (120, 8) } else { (20, 2) };
     for cache in caches(&[Cache::None]) {
         let said = Bench::new().run(cache, &format!("dbench.sh {seconds} {clients}"));
-        println!("cache={cache:?}: {}", line(&said, "Throughput "));
+        println!("shown: with cache={cache:?}, dbench: {}", line(&said, "Throughput "));
     }
 }
