@@ -20,11 +20,13 @@ Runs the steps named, or all of them in this order (about 20 minutes on two proc
   ring       the image in QEMU, driven over the preallocated ring and through the bridge; what is written survives a kill
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
+  programs   git, gcc, dbench and sqlite in Linux client VMs; what sqlite has committed survives a kill (fetches Debian's
+             below target/tools once)
 
 --long takes hours, and does more of the same: a crash at every store of the crash suite's workloads, a directory of a
 million files, every byte at every size of message, 50 kills of the service VM under the load of a client, 100000
-operations of fsx a run, longer random workloads, and the conformance programs on the kernel's own ext4 as well. Set
-before, SKERRY_KILLS and SKERRY_FSX_OPERATIONS are taken as they are.
+operations of fsx a run, longer random workloads, the conformance programs on the kernel's own ext4 as well, and the other
+programs with every cache of the client. Set before, SKERRY_KILLS and SKERRY_FSX_OPERATIONS are taken as they are.
 
 What the tests counted is printed once more in the end, and stays in target/tmp/shown.
 USAGE
@@ -89,6 +91,13 @@ conformance() {
     host_test --test conformance -- --nocapture --test-threads=1 "${ignored[@]}"
 }
 
+programs() {
+    step "programs: git, gcc, dbench, sqlite"
+    host/provision-tests.sh
+    build_image
+    host_test --test programs -- --nocapture --test-threads=1
+}
+
 build_image() { cargo build --locked --quiet --release -p skerry-boot; }
 
 host_test() { cargo test --locked --quiet -p skerry-host "$@"; }
@@ -98,7 +107,7 @@ release=()
 steps=()
 for argument in "$@"; do
     case $argument in
-        style | deny | unit | ext4 | model | ring | client | conformance) steps+=("$argument") ;;
+        style | deny | unit | ext4 | model | ring | client | conformance | programs) steps+=("$argument") ;;
         --long)
             export SKERRY_LONG=1 SKERRY_KILLS=${SKERRY_KILLS:-50} SKERRY_FSX_OPERATIONS=${SKERRY_FSX_OPERATIONS:-100000}
             ignored=(--include-ignored)
@@ -111,7 +120,7 @@ done
 
 step "provision"
 host/provision.sh
-[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 model ring client conformance)
+[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 model ring client conformance programs)
 mkdir -p target/tmp
 log=target/tmp/run.log
 : >$log
