@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::vec::Vec;
 
 use super::judge::{COMMIT, Checker, Legal, Moment, is_torn, moments, mount, recover};
+use super::keep::{Kept, word};
 use super::tree::{Tree, observe};
 use super::workload::{Run, run};
 use crate::ext4::Volume;
@@ -135,6 +136,8 @@ fn try_all(
     state: impl Fn(usize) -> (Crash, Legal),
 ) {
     let checker = Checker::new();
+    let mut kept = Kept::new(&word(played.name, kind));
+    let apart = points.len() / count(10, 60);
     let (mut torn, mut judged) = (0, 0);
     for (index, &point) in points.iter().enumerate() {
         let (crash, legal) = state(point);
@@ -142,6 +145,9 @@ fn try_all(
         if is_torn {
             torn += 1;
             assert!(played.moments[point].at_rest, "{}: torn at event {point}", played.name);
+        }
+        if index % apart == apart / 2 && !is_torn {
+            kept.keep(point, &crash.bytes);
         }
         let other = (index.is_multiple_of(every) && !is_torn).then_some(&checker);
         judged += usize::from(other.is_some());
@@ -152,8 +158,9 @@ fn try_all(
     }
     let tried = points.len();
     say(&format!(
-        "{}: {kind}: {tried} states, {judged} of them also by e2fsck, {torn} only by us",
-        played.name
+        "{}: {kind}: {tried} states, {judged} of them also by e2fsck, {torn} only by us; {} kept",
+        played.name,
+        kept.finish()
     ));
     assert!(torn <= TORN);
 }
