@@ -162,7 +162,7 @@ fn compare(layout: Layout) {
     assert!(found.len() > 150, "only {} inodes", found.len());
     let stats = compare_stats(&volume, &image, &found);
     compare_directories(&volume, &image, &stats);
-    let attributes = compare_data(&volume, &image, &directory, &stats);
+    let attributes = compare_data(&volume, &image, &directory, &stats, 1);
     assert!(attributes > 20, "only {attributes} attributes");
     compare_links(&volume, layout);
     compare_status(&volume, &image);

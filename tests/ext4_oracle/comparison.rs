@@ -3,7 +3,7 @@
 //! A whole volume, compared with what `debugfs` says of it: every inode's attributes and mapping, every directory, every
 //! content, every extended attribute.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -150,25 +150,30 @@ pub fn compare_directories(volume: &OurVolume, image: &Path, stats: &BTreeMap<No
     }
 }
 
-/// Compares the content of files and long links with `dump`, and extended attributes with `ea_get`; how many attributes there are.
-/// Files that are needed are in `directory`.
+/// Compares the content of one in `every` files and long links with `dump`, and all extended attributes with `ea_get`; how many
+/// attributes there are. Files that are needed are in `directory`.
 pub fn compare_data(
     volume: &OurVolume,
     image: &Path,
     directory: &Path,
     stats: &BTreeMap<Node, Stat>,
+    every: usize,
 ) -> usize {
     let dump = |inode: u64| directory.join(format!("dump-{inode}"));
     let value = |inode: u64, index: usize| directory.join(format!("attribute-{inode}-{index}"));
-    let has_content = |stat: &Stat| match stat.kind {
-        FileKind::Regular => stat.size <= LONGEST,
-        FileKind::Symlink => stat.fast_link.is_none(),
-        _ => false,
-    };
+    let dumped: BTreeSet<Node> = (stats.iter())
+        .filter(|(_, stat)| match stat.kind {
+            FileKind::Regular => stat.size <= LONGEST,
+            FileKind::Symlink => stat.fast_link.is_none(),
+            _ => false,
+        })
+        .map(|(node, _)| *node)
+        .step_by(every)
+        .collect();
     let mut commands = Vec::new();
     for (node, stat) in stats {
         let inode = inode_of(*node);
-        if has_content(stat) {
+        if dumped.contains(node) {
             commands.push(format!("dump <{inode}> {}", dump(inode).display()));
         }
         for (index, name) in stat.attributes.iter().enumerate() {
@@ -180,7 +185,7 @@ pub fn compare_data(
     let mut attributes = 0;
     for (&node, stat) in stats {
         let inode = inode_of(node);
-        if has_content(stat) {
+        if dumped.contains(&node) {
             let mut expected = fs::read(dump(inode)).unwrap();
             fs::remove_file(dump(inode)).unwrap();
             if stat.is_inline() {

@@ -22,7 +22,7 @@ mod manifest;
 use manifest::{LONGEST, Line, Manifest};
 
 /// How many volumes a client VM is given.
-const IN_ONE_VM: usize = 32;
+const IN_ONE_VM: usize = 60;
 /// How many client VMs run at a time.
 const AT_A_TIME: usize = 2;
 /// How many differences of one volume are told.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::process::Command;
+use std::sync::Mutex;
 
 use skerry::ext4::Volume;
 use skerry::fs::{Attributes, Errno, FileKind, FileSystem, Node, Timestamp};
@@ -167,7 +168,7 @@ fn line<R: Region>(
                     return Err(Errno::EIO);
                 }
             }
-            sums.add(node, &content);
+            sums.add(node, content);
         }
         FileKind::Symlink => {
             let mut target = Vec::new();
@@ -186,33 +187,44 @@ fn line<R: Region>(
     Ok(line)
 }
 
-/// Contents, in files for `sha256sum`.
+/// The sums of contents that were summed before: many volumes hold the same.
+static KNOWN: Mutex<BTreeMap<Vec<u8>, String>> = Mutex::new(BTreeMap::new());
+
+/// Contents, in files for `sha256sum`, unless they are known.
 struct Sums {
     directory: tempfile::TempDir,
-    nodes: Vec<Node>,
+    /// The contents that have files, by their numbers.
+    new: Vec<Vec<u8>>,
+    wanted: Vec<(Node, Vec<u8>)>,
 }
 
 impl Sums {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), nodes: Vec::new() }
+        Self { directory: tempfile::tempdir().unwrap(), new: Vec::new(), wanted: Vec::new() }
     }
 
-    fn add(&mut self, node: Node, content: &[u8]) {
-        fs::write(self.directory.path().join(self.nodes.len().to_string()), content).unwrap();
-        self.nodes.push(node);
+    fn add(&mut self, node: Node, content: Vec<u8>) {
+        if !KNOWN.lock().unwrap().contains_key(&content) {
+            fs::write(self.directory.path().join(self.new.len().to_string()), &content).unwrap();
+            self.new.push(content.clone());
+        }
+        self.wanted.push((node, content));
     }
 
     fn finish(self) -> Vec<(Node, String)> {
-        if self.nodes.is_empty() {
-            return Vec::new();
+        let mut known = KNOWN.lock().unwrap();
+        if !self.new.is_empty() {
+            let mut summing = Command::new("sha256sum");
+            summing
+                .args((0..self.new.len()).map(|number| number.to_string()))
+                .current_dir(self.directory.path());
+            let summed = summing.output().unwrap();
+            assert!(summed.status.success(), "sha256sum: {}", String::from_utf8_lossy(&summed.stderr));
+            let said = String::from_utf8(summed.stdout).unwrap();
+            let sums: Vec<_> = said.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+            assert_eq!(sums.len(), self.new.len());
+            known.extend(self.new.into_iter().zip(sums));
         }
-        let names = (0..self.nodes.len()).map(|number| number.to_string());
-        let summed =
-            Command::new("sha256sum").args(names).current_dir(self.directory.path()).output().unwrap();
-        assert!(summed.status.success(), "sha256sum: {}", String::from_utf8_lossy(&summed.stderr));
-        let said = String::from_utf8(summed.stdout).unwrap();
-        let sums: Vec<_> = said.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
-        assert_eq!(sums.len(), self.nodes.len());
-        self.nodes.into_iter().zip(sums).collect()
+        self.wanted.into_iter().map(|(node, content)| (node, known[&content].clone())).collect()
     }
 }
