@@ -161,7 +161,7 @@ fn passed_all_but(name: &str, output: &Output, expected: (&[&str], &[&str])) {
     let said = kept(name, output);
     let (passed, failed) = (ended(&said, "ok"), ended(&said, "FAILED"));
     let skipped: BTreeSet<_> = ended(&said, "skipped").difference(&passed).copied().collect();
-    println!("pjdfstest: {} passed, {} failed, {} skipped", passed.len(), failed.len(), skipped.len());
+    println!("shown: {name}: {} passed, {} failed, {} skipped", passed.len(), failed.len(), skipped.len());
     assert_eq!(
         (&failed, &skipped),
         (&expected.0.iter().copied().collect(), &expected.1.iter().copied().collect())

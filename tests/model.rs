@@ -75,7 +75,7 @@ fn try_sequences(flavour: &Flavour, number: u32) {
             Some(error) => Err(TestCaseError::fail(format!("{log}=> {error}"))),
         }
     });
-    println!("{}: {}", flavour.name, counts.lock().unwrap());
+    println!("shown: model: {}: {}", flavour.name, counts.lock().unwrap());
     match outcome {
         Ok(()) => {
             let name = flavour.name.replace([' ', ','], "-");

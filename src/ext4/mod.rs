@@ -40,6 +40,8 @@ mod blockmap_edit;
 mod checksum;
 mod content;
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod crash_suite;

@@ -134,4 +134,8 @@ fn what_linux_was_told_is_written_survives_the_kill_of_the_service_vm() {
         total += answered;
     }
     assert!(total > 0, "no load");
+    println!(
+        "shown: {} kills under the load of a client, {total} files answered before, all there after",
+        kills()
+    );
 }

@@ -24,6 +24,8 @@ const VOLUMES: [(&str, &[&str]); 2] = [
 const UUID: &str = "4f6c2b1e-6f3b-4c58-9c1f-5a0d3e7b9a21";
 /// The length of a workload.
 const CALLS: usize = 1500;
+/// States between two words of how far the long form is.
+const PROGRESS: usize = 5000;
 /// States with a half changed superblock of which `e2fsck` asks that somebody looks.
 const TORN: usize = 40;
 
@@ -38,7 +40,7 @@ fn count(short: usize, long: usize) -> usize {
 
 /// Says how much was done, past the capture of a test's output.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "crash suite: {line}");
+    let _ = writeln!(std::io::stdout().lock(), "shown: crash suite: {line}");
 }
 
 /// A workload and its moments.
@@ -152,6 +154,9 @@ fn try_all(
         let verdict = played.try_state(&crash, &legal, other, ours);
         let length = played.record().len();
         assert_eq!(verdict, Ok(()), "{}, {kind}, event {point} of {length}", played.name);
+        if index > 0 && index.is_multiple_of(PROGRESS) {
+            std::eprintln!("{}: {kind}: {index} of {} states", played.name, points.len());
+        }
     }
     let tried = points.len();
     say(&format!(

@@ -181,7 +181,7 @@ impl<R: Region> Volume<R> {
             let blocks_count = self.superblock.s_blocks_count;
             let recovery = Recovery { area: &area, superblock: found, block_size: size, blocks_count };
             let end = recovery.find_end(&self.region)?;
-            log::info!("ext4: recovering {} transactions of the journal", end.transactions);
+            log::warn!("ext4: recovering {} transactions of the journal", end.transactions);
             // What is copied home must be in the journal on the medium too.
             self.region.flush().map_err(|_| NOT_WRITTEN)?;
             recovery.replay(&mut self.region, end, &mut log)?;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Files of thousands of extents: their trees grow, are split, joined, cut and damaged. With `SKERRY_LONG=1`, more of them.
+//! Files of thousands of extents: their trees grow, are split, joined, cut and damaged.
 
 use super::*;
-use crate::ext4::testing::{blocks, repeats};
-use std::time::{Duration, Instant};
+use crate::ext4::testing::blocks;
 
 #[test]
 fn a_file_of_every_second_block_is_filled_up_and_then_cut_to_nothing() {
@@ -181,40 +180,4 @@ fn no_changed_byte_of_the_metadata_makes_a_change_panic() {
         }
         assert!(went_well > 500, "{went_well}");
     }
-}
-
-#[test]
-fn appending_to_a_file_of_many_extents_costs_what_it_costs_with_few() {
-    let (image, numbers) = volume("96M", &["-b", "1024"], 2);
-    let mut volume = image.mount_writable();
-    let mut next = [0u64; 2];
-    let append = |volume: &mut TestVolume, file: usize, next: &mut [u64; 2]| {
-        let start = Instant::now();
-        write(volume, numbers[file], next[file] * 2048, b"piece").unwrap();
-        let took = start.elapsed();
-        volume.commit_transaction().unwrap();
-        next[file] += 1;
-        took
-    };
-    let extents_of_many = repeats(10_000, 30_000);
-    for _ in 0..extents_of_many {
-        append(&mut volume, 0, &mut next);
-    }
-    for _ in 0..100 {
-        append(&mut volume, 1, &mut next);
-    }
-    // The least of many rounds, in turns: what else the machine does then counts for neither.
-    let mut least = [Duration::MAX; 2];
-    for _ in 0..20 {
-        for (file, least) in least.iter_mut().enumerate() {
-            let took: Duration = (0..10).map(|_| append(&mut volume, file, &mut next)).sum();
-            *least = took.min(*least);
-        }
-    }
-    let [many, few] = least;
-    std::eprintln!("ten appends with {extents_of_many} extents: {many:?}, with 100: {few:?}");
-    assert!(many < few * 3, "{many:?} {few:?}");
-    image.check(volume);
-    let (count, depth) = extents(&image, "/0");
-    assert!(count >= extents_of_many && depth >= 2, "{count} {depth}");
 }
