@@ -75,7 +75,7 @@ fn left() -> Vec<PathBuf> {
 
 #[test]
 fn the_kernels_ext4_sees_what_we_see_in_every_volume_that_a_test_left() {
-    println!("the kernel's ext4: {}", the_kernel_agrees(&left()));
+    println!("shown: the kernel's ext4: {}", the_kernel_agrees(&left()));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn the_kernels_ext4_recovers_what_we_recover_from_what_a_crash_left() {
         kinds.iter().flat_map(|kind| at_least(count, &directory.join(kind), "unit")).collect();
     let agreement = the_kernel_agrees(&states);
     assert!(agreement.recovered * 2 > states.len(), "{agreement}: most crashes leave a journal to replay");
-    println!("the kernel's ext4, after crashes: {agreement}");
+    println!("shown: the kernel's ext4, after crashes: {agreement}");
 }
 
 /// Contents of a volume that `debugfs` dumps, about. Where each file's blocks are, it tells of all.
@@ -119,5 +119,7 @@ fn e2fsck_finds_nothing_and_debugfs_agrees_in_every_volume_that_a_test_left() {
         inodes += found.len();
         volumes += 1;
     }
-    println!("e2fsck and debugfs: {volumes} volumes, {inodes} inodes, {attributes} extended attributes");
+    println!(
+        "shown: e2fsck and debugfs: {volumes} volumes, {inodes} inodes, {attributes} extended attributes"
+    );
 }

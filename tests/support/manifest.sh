@@ -5,7 +5,7 @@
 #
 # Everything is said in records that a NUL ends, because names hold any other byte. The first byte tells what a record is.
 #
-#   V the number of the disk                  S what statfs says
+#   V the number of a disk, and its name       S what statfs says
 #   A the attributes of a path, and the path  L, then =: a symbolic link, its target
 #   C the sum of a content, and the path      M, then =: a long file, what filefrag says
 #   X the extended attributes of all paths    D what the kernel logged
@@ -17,7 +17,9 @@ mkdir /disk
 
 device() {
     for serial in /sys/block/*/serial; do
-        if [ "$(cat "$serial")" = "disk-$1" ]; then
+        # It ends without a newline.
+        read -r found <"$serial" || true
+        if [ "$found" = "disk-$1" ]; then
             serial=${serial%/serial}
             echo "/dev/${serial##*/}"
             return
@@ -42,8 +44,8 @@ tree() {
 
 number=0
 while [ "$number" -lt "$count" ]; do
-    printf 'V%s\0' "$number"
     disk=$(device "$number")
+    printf 'V%s %s\0' "$number" "${disk#/dev/}"
     dmesg -c >/dev/null
     if mount -t ext4 -o rw,noatime "$disk" /disk 2>/tmp/errors; then
         (cd /disk && tree) 2>/tmp/errors || printf 'Ethe tree cannot be read\0'

@@ -7,7 +7,8 @@
 
 use std::format;
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::string::String;
 
@@ -18,8 +19,7 @@ use crate::ext4::superblock::Superblock;
 /// Runs of so many zeros are holes in the file.
 const PIECE: usize = 4096;
 
-/// Where states of one kind are put: below `tmp/crash-states` in the directory that cargo builds into, so that they are not looked for
-/// elsewhere when the tests themselves are.
+/// Where the states are put: below the directory that cargo builds into, as `skerry_host::workspace` finds it.
 fn directory() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target =
@@ -83,13 +83,12 @@ impl Kept {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    for piece in bytes.chunks(PIECE) {
-        if piece.iter().all(|byte| *byte == 0) {
-            file.seek(SeekFrom::Current(piece.len() as i64))?;
-        } else {
-            file.write_all(piece)?;
+    let file = File::create(path)?;
+    file.set_len(bytes.len() as u64)?;
+    for (piece, number) in bytes.chunks(PIECE).zip(0_u64..) {
+        if piece.iter().any(|byte| *byte != 0) {
+            file.write_all_at(piece, number * PIECE as u64)?;
         }
     }
-    file.set_len(bytes.len() as u64)
+    Ok(())
 }
