@@ -3,8 +3,10 @@
 //! Programs that people use, in a Linux client, on a volume that the service VM serves: git, a compiler, dbench, sqlite.
 //!
 //! They are Debian's, in a root of their own that the client has as a disk (`host/provision-tests.sh` makes it). What they say is
-//! kept below `target/tmp`.
+//! kept below `target/tmp`; the volumes are left to `tests/kernel.rs`.
 
+#[path = "support/kept.rs"]
+mod kept;
 #[path = "programs/sqlite.rs"]
 mod sqlite;
 mod support;
@@ -72,7 +74,7 @@ impl Bench {
         assert!(userland.exists(), "{} is missing; run host/provision-tests.sh", userland.display());
         Options {
             mount: Mount { cache, ..Mount::default() },
-            disk: Some(Disk { image: userland, writable: false }),
+            disks: vec![Disk::read_only(&userland)],
             files: Some(self.directory.path().join("files")),
             ..Options::run(Some(Server::VhostUser(socket)), format!("sh /programs/enter.sh {script}"))
         }
@@ -83,8 +85,10 @@ impl Bench {
         let (bridge, socket) = self.served();
         let output = output(&self.client(socket, cache, script)).unwrap();
         bridge.shut_down().unwrap();
-        let said = kept(&format!("programs-{script}-{cache:?}"), &output);
+        let name = format!("{script}-{cache:?}").replace([' ', '.'], "-");
+        let said = recorded(&format!("programs-{name}"), &output);
         support::is_clean(&self.volume());
+        kept::keep("programs", &name, &self.volume());
         assert_eq!(output.status, 0, "{said}");
         assert!(!said.contains("differs"), "{said}");
         said
@@ -92,12 +96,12 @@ impl Bench {
 }
 
 /// Writes what a run said to `target/tmp/NAME`, and gives it back.
-fn kept(name: &str, output: &Output) -> String {
+fn recorded(name: &str, output: &Output) -> String {
     let directory = workspace::target().join("tmp");
     fs::create_dir_all(&directory).unwrap();
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    fs::write(directory.join(name.replace([' ', '.'], "-")), &said).unwrap();
+    fs::write(directory.join(name), &said).unwrap();
     said
 }
 

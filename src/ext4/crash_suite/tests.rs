@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::vec::Vec;
 
 use super::judge::{COMMIT, Checker, Legal, Moment, is_torn, moments, mount, recover};
+use super::keep::Kept;
 use super::tree::{Tree, observe};
 use super::workload::{Run, run};
 use crate::ext4::Volume;
@@ -138,6 +139,7 @@ fn try_all(
     mut state: impl FnMut(usize) -> (Crash, Legal),
 ) {
     let checker = Checker::new();
+    let mut kept = Kept::new(played.name, kind, points.len(), count(10, 60));
     let (mut torn, mut judged) = (0, 0);
     for (index, &point) in points.iter().enumerate() {
         let (crash, legal) = state(point);
@@ -146,6 +148,7 @@ fn try_all(
             torn += 1;
             assert!(played.moments[point].at_rest, "{}: torn at event {point}", played.name);
         }
+        kept.offer(point, &crash.bytes, played.moments[point].at_rest);
         let other = (index.is_multiple_of(every) && !is_torn).then_some(&checker);
         judged += usize::from(other.is_some());
         let ours = (index.is_multiple_of(count(2, 25)) || is_torn).then_some(&checker);
@@ -158,8 +161,9 @@ fn try_all(
     }
     let tried = points.len();
     say(&format!(
-        "{}: {kind}: {tried} states, {judged} of them also by e2fsck, {torn} only by us",
-        played.name
+        "{}: {kind}: {tried} states, {judged} of them also by e2fsck, {torn} only by us; {}",
+        played.name,
+        kept.finish()
     ));
     assert!(torn <= TORN);
 }
