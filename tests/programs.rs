@@ -5,8 +5,6 @@
 //! They are Debian's, in a root of their own that the client has as a disk (`host/provision-tests.sh` makes it). What they say is
 //! kept below `target/tmp`; the volumes are left to `tests/kernel.rs`.
 
-#[path = "support/kept.rs"]
-mod kept;
 #[path = "programs/sqlite.rs"]
 mod sqlite;
 mod support;
@@ -88,7 +86,7 @@ impl Bench {
         let name = format!("{script}-{cache:?}").replace([' ', '.'], "-");
         let said = recorded(&format!("programs-{name}"), &output);
         support::is_clean(&self.volume());
-        kept::keep("programs", &name, &self.volume());
+        support::kept::keep("programs", &name, &self.volume());
         assert_eq!(output.status, 0, "{said}");
         assert!(!said.contains("differs"), "{said}");
         said

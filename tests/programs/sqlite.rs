@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use skerry_host::client_vm::{Cache, ClientVm, MOUNT_LIMIT, Streams};
 
-use super::{Bench, kept, long};
+use super::{Bench, long, support};
 
 /// How long the databases may take to be made.
 const BEGIN_LIMIT: Duration = Duration::from_secs(180);
@@ -90,7 +90,7 @@ fn what_sqlite_has_committed_survives_the_kill_of_the_service_vm() {
         // Another moment each time.
         let after = Duration::from_micros(2_000_000 + round as u64 * 611_953 % 3_000_000);
         let committed = hammered_until_killed(&bench, cache, after);
-        kept::keep("programs", &format!("killed-{round}"), &bench.volume());
+        support::kept::keep("programs", &format!("killed-{round}"), &bench.volume());
         let said = bench.run(cache, &format!("judge.sh {}", databases(cache)));
         for database in databases(cache).split(' ') {
             assert_eq!(lines(&said, "integrity", database), ["ok"], "{said}");

@@ -12,7 +12,7 @@ use super::tree::{Tree, Unknown, difference, observe};
 use super::workload::{CALL, COMMITTED, Run, SYNCHRONIZED, UNMOUNTING};
 use crate::ext4::crash::{Event, Record};
 use crate::ext4::superblock::Superblock;
-use crate::ext4::testing::{NOON, Scratch, tool};
+use crate::ext4::testing::{Borrowed, NOON, Scratch, tool};
 use crate::ext4::{MountError, Volume};
 use crate::mem::region::Region;
 
@@ -129,8 +129,8 @@ impl Run {
 }
 
 /// Whether the superblock in `bytes` was being changed in place.
-pub(super) fn is_torn(bytes: &Vec<u8>) -> bool {
-    matches!(Superblock::read(bytes), Err(MountError::Checksum { .. }))
+pub(super) fn is_torn(bytes: &[u8]) -> bool {
+    matches!(Superblock::read(&Borrowed(bytes)), Err(MountError::Checksum { .. }))
 }
 
 /// Mounts `region`, to be written.

@@ -15,6 +15,7 @@ use std::string::String;
 use super::judge::is_torn;
 use crate::ext4::Volume;
 use crate::ext4::superblock::Superblock;
+use crate::ext4::testing::Borrowed;
 
 /// Runs of so many zeros are holes in the file.
 const PIECE: usize = 4096;
@@ -29,9 +30,8 @@ fn directory() -> PathBuf {
 
 /// Whether the superblock and the group descriptors are whole, as they are in place.
 fn is_whole(bytes: &[u8]) -> bool {
-    let bytes = bytes.to_vec();
-    let superblock = Superblock::read(&bytes);
-    superblock.is_ok_and(|superblock| Volume::unchecked(bytes, superblock).check_groups().is_ok())
+    let superblock = Superblock::read(&Borrowed(bytes));
+    superblock.is_ok_and(|superblock| Volume::unchecked(Borrowed(bytes), superblock).check_groups().is_ok())
 }
 
 /// The states that are kept of one kind: the files of a directory, which takes the place of an older one when all are there.
