@@ -21,9 +21,9 @@ const MOST: u32 = 3;
 /// Requests of a transaction: what a client with several in flight makes of one pass over its ring.
 const DRAIN: usize = 4;
 /// Requests that are timed together.
-const BATCH: u32 = 100;
+const BATCH: u32 = 40;
 /// Batches of each, in turns.
-const ROUNDS: u32 = 30;
+const ROUNDS: u32 = 75;
 /// Files and extents of the small ones.
 const FEW: usize = 100;
 
