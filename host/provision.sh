@@ -16,8 +16,8 @@ export LC_ALL=C
 cd "$(dirname "$0")/.."
 here=$PWD/target/provision
 
-say() { printf 'provision: %s\n' "$*" >&2; }
-die() { say "error: $*"; exit 1; }
+script=provision
+. host/private-apt.sh
 
 [ "$(uname -m)" = x86_64 ] || die "the image and its tools need an x86-64 machine; this is $(uname -m)"
 command -v cargo >/dev/null || die "cargo is missing, or not in PATH: install rustup, then run this again (rust-toolchain.toml pins the version)"
@@ -27,15 +27,6 @@ if ! flock --nonblock 9; then
     say "waiting for another run that uses $here"
     flock 9
 fi
-
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"
-    elif command -v sudo >/dev/null; then sudo "$@"
-    else die "this needs root, or sudo: $*"; fi
-}
-
-# Of what apt-get says, how much there is to fetch.
-sizes() { sed --unbuffered --quiet 's/^\(Need to get\|Fetched\) /provision:   &/p' >&2; }
 
 # ---- packages of the system -------------------------------------------------------------------
 
@@ -63,56 +54,6 @@ fi
 
 # ---- packages that are unpacked below target/, not installed ----------------------------------
 
-# Sets `mirror` to the one that this machine itself uses for Debian: not its security archive, which has no other
-# suites, and no installation disc.
-find_mirror() {
-    mirror=$(apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' \
-        | awk '$1 == "Debian" && $2 !~ /-security$/ && $3 !~ /^cdrom:/ && !found++ { print $3 }')
-    [ -n "$mirror" ]
-}
-
-# private_apt DIR SUITE... : prepares an apt that knows only SUITEs and believes nothing is installed; sets `apt`, its options.
-private_apt() {
-    local dir=$1 suite; shift
-    if ! find_mirror; then
-        say "reading this machine's package lists (apt-get update)"
-        as_root apt-get -qq update >&2 || true
-        find_mirror || die "no Debian mirror among this machine's apt sources (only Debian 12 and 13 can be set up), or no network"
-    fi
-    mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/empty"
-    : >"$dir/status"
-    for suite in "$@"; do
-        echo "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
-    done >"$dir/sources.list"
-    # Read after the machine's own configuration, whose proxies and credentials stay; what would change or follow the result goes.
-    cat >"$dir/apt.conf" <<CONFIGURATION
-Dir::State "$dir/state";
-Dir::State::status "$dir/status";
-Dir::Cache "$dir/cache";
-Dir::Cache::archives "archives";
-Dir::Etc::sourcelist "$dir/sources.list";
-Dir::Etc::sourceparts "$dir/empty";
-Dir::Etc::preferences "/dev/null";
-Dir::Etc::preferencesparts "$dir/empty";
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-#clear APT::Architectures;
-APT::Architecture "amd64";
-APT::Architectures { "amd64"; };
-APT::Default-Release "";
-APT::Install-Recommends "0";
-APT::Sandbox::User "root";
-APT::Update::Error-Mode "any";
-Acquire::Languages "none";
-Acquire::Retries "2";
-Debug::NoLocking "1";
-CONFIGURATION
-    apt=(-q -c "$dir/apt.conf")
-    say "reading the package lists of $*"
-    apt-get "${apt[@]}" -qq update >&2 || die "cannot read the package lists of $* from $mirror; is there a network?"
-}
-
 # The vhost-user 9P device: `vhost-user-test-device-pci`, which users may create from QEMU 10.2 on.
 can_serve() {
     "$1" -device vhost-user-test-device-pci,help 2>/dev/null | grep virtio-id >/dev/null
@@ -126,7 +67,7 @@ if ! [ -x "$here/qemu" ] || ! can_serve "$here/qemu"; then
     else
         say "no system QEMU can create the vhost-user 9P device; fetching a private copy from trixie-backports"
         rm -rf "$here/qemu-root" "$here/qemu-apt"
-        private_apt "$here/qemu-apt" trixie trixie-backports
+        private_apt "$here/qemu-apt" deb trixie trixie-backports
         apt-get "${apt[@]}" install -y --download-only -t trixie-backports qemu-system-x86 | sizes \
             || die "cannot fetch qemu-system-x86 of trixie-backports from $mirror"
         mkdir -p "$here/qemu-root"
@@ -150,10 +91,10 @@ fi
 
 if ! [ -e "$here/kernel/complete" ]; then
     # The running release's own kernel: what `linux-image-amd64` depends on, never a cloud kernel (those have no 9P).
-    suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}")
+    suite=$(own_suite)
     say "fetching Debian's kernel for the client VM from $suite"
     rm -rf "$here/kernel" "$here/kernel-apt"
-    private_apt "$here/kernel-apt" "$suite"
+    private_apt "$here/kernel-apt" deb "$suite"
     package=$(apt-cache "${apt[@]}" depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*-amd64\)$/\1/p' | head -n 1)
     [ -n "$package" ] || die "no linux-image package in $suite"
     (cd "$here/kernel-apt" && apt-get "${apt[@]}" download "$package" | sed --unbuffered 's/^/provision:   /' >&2) || die "cannot fetch $package"

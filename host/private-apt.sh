@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# What the scripts that provision share, which source it: Debian packages that are fetched and unpacked below target/, not installed.
+# Relies on `script`, which the messages begin with, and on LC_ALL=C, because apt's words are read.
+
+say() { printf '%s: %s\n' "$script" "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null; then sudo "$@"
+    else die "this needs root, or sudo: $*"; fi
+}
+
+# Of what apt-get says, how much there is to fetch.
+sizes() { sed --unbuffered --quiet "s/^\(Need to get\|Fetched\) /$script:   &/p" >&2; }
+
+# The release that this machine runs.
+own_suite() { (. /etc/os-release && echo "${VERSION_CODENAME:-bookworm}"); }
+
+# Sets `mirror` to the one that this machine itself uses for Debian: not its security archive, which has no other
+# suites, and no installation disc.
+find_mirror() {
+    mirror=$(apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' \
+        | awk '$1 == "Debian" && $2 !~ /-security$/ && $3 !~ /^cdrom:/ && !found++ { print $3 }')
+    [ -n "$mirror" ]
+}
+
+# private_apt DIR KINDS SUITE... : prepares an apt that knows only SUITEs and believes nothing is installed; sets `apt`, its
+# options. KINDS are the types of its sources: "deb", or "deb deb-src".
+private_apt() {
+    local dir=$1 kinds=$2 kind suite; shift 2
+    if ! find_mirror; then
+        say "reading this machine's package lists (apt-get update)"
+        as_root apt-get -qq update >&2 || true
+        find_mirror || die "no Debian mirror among this machine's apt sources (only Debian 12 and 13 can be set up), or no network"
+    fi
+    mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/empty"
+    : >"$dir/status"
+    for suite in "$@"; do
+        for kind in $kinds; do
+            echo "$kind [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+        done
+    done >"$dir/sources.list"
+    # Read after the machine's own configuration, whose proxies and credentials stay; what would change or follow the result goes.
+    cat >"$dir/apt.conf" <<CONFIGURATION
+Dir::State "$dir/state";
+Dir::State::status "$dir/status";
+Dir::Cache "$dir/cache";
+Dir::Cache::archives "archives";
+Dir::Etc::sourcelist "$dir/sources.list";
+Dir::Etc::sourceparts "$dir/empty";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "$dir/empty";
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Architectures;
+APT::Architecture "amd64";
+APT::Architectures { "amd64"; };
+APT::Default-Release "";
+APT::Install-Recommends "0";
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Debug::NoLocking "1";
+CONFIGURATION
+    apt=(-q -c "$dir/apt.conf")
+    say "reading the package lists of $*"
+    apt-get "${apt[@]}" -qq update >&2 || die "cannot read the package lists of $* from $mirror; is there a network?"
+}
