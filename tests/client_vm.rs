@@ -7,6 +7,8 @@
 
 #[path = "client_vm/churn.rs"]
 mod churn;
+#[path = "client_vm/host_mode.rs"]
+mod host_mode;
 #[path = "support/kept.rs"]
 mod kept;
 #[path = "client_vm/source_tree.rs"]

@@ -17,7 +17,7 @@ Runs the steps named, or all of them in this order (about 20 minutes on two proc
   unit       unit tests of the core and the host library, those of power loss among them
   ext4       what ext4 volumes are read as, against mkfs.ext4, debugfs and e2fsck
   model      random requests, with kills between, against a model of a file system in memory
-  ring       the image in QEMU, driven over the preallocated ring and through the bridge; what is written survives a kill
+  ring       the image in QEMU, driven over the preallocated ring and through the bridge, and host mode; what is written survives a kill
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
   programs   git, gcc, dbench and sqlite in Linux client VMs; what sqlite has committed survives a kill (fetches Debian's
@@ -76,10 +76,10 @@ model() {
 }
 
 ring() {
-    step "ring: the image in QEMU, the preallocated ring, the bridge"
+    step "ring: the image in QEMU, the preallocated ring, the bridge, host mode"
     build_image
     leave_anew writing
-    host_test --test image --test ring --test writing --test front_end -- --test-threads=1
+    host_test --test image --test ring --test writing --test front_end --test serve -- --test-threads=1
 }
 
 client() {

@@ -7,42 +7,11 @@ use core::fmt;
 use skerry::fs::Errno;
 use skerry::fs::command::Command;
 use skerry::fs::synth::ControlPlane;
+use skerry::fs::volume_state::VolumeState;
 
 use crate::clients::{Clients, SLOTS};
 use crate::interrupts::wake;
 use crate::{clock, heap};
-
-/// How the volume stands, for those who look after it.
-#[derive(Debug, Clone, Copy)]
-pub struct VolumeState {
-    /// Whether it can be changed.
-    pub writable: bool,
-    /// Locked ranges of its files.
-    pub locks: usize,
-    rest_wanted: bool,
-    last_rest: Option<Result<(), Errno>>,
-}
-
-impl VolumeState {
-    /// Nobody wants it to rest.
-    pub fn new(writable: bool) -> Self {
-        Self { writable, locks: 0, rest_wanted: false, last_rest: None }
-    }
-
-    /// Whether it is to be brought to rest; asks once.
-    pub fn take_rest_wanted(&mut self) -> bool {
-        core::mem::take(&mut self.rest_wanted)
-    }
-
-    /// Notes what came of bringing it to rest.
-    pub fn set_rest(&mut self, result: Result<(), Errno>) {
-        match result {
-            Ok(()) => log::info!("the volume is at rest"),
-            Err(errno) => log::error!("the volume cannot be brought to rest: {errno:?}"),
-        }
-        self.last_rest = Some(result);
-    }
-}
 
 /// The service, as `ctl` has it.
 pub struct Plane<'a> {
@@ -73,18 +42,11 @@ impl ControlPlane for Plane<'_> {
     }
 
     fn write_volume(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let VolumeState { writable, locks, last_rest, .. } = *self.volume;
-        writeln!(out, "access {}", if writable { "writable" } else { "readonly" })?;
-        writeln!(out, "locks {locks}")?;
-        match last_rest {
-            None => writeln!(out, "last_rest never"),
-            Some(Ok(())) => writeln!(out, "last_rest done"),
-            Some(Err(errno)) => writeln!(out, "last_rest failed {errno:?}"),
-        }
+        write!(out, "{}", self.volume)
     }
 
     fn rest(&mut self) {
-        self.volume.rest_wanted = true;
+        self.volume.want_rest();
     }
 
     fn write_status(&self, slot: u8, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -22,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::bridge::Socket;
 use crate::client_kernel;
 use crate::qemu::{self, Accelerator, Process};
+use crate::vhost_user::Socket;
 use crate::workspace;
 
 pub use disk::{Disk, DiskAccess};
@@ -42,7 +42,7 @@ const SHOWN_LINES: usize = 20;
 /// Who answers the client's 9P requests.
 #[derive(Debug, Clone)]
 pub enum Server {
-    /// A vhost-user backend that listens on a socket: the bridge.
+    /// A vhost-user backend that listens on a socket: the bridge, or host mode.
     VhostUser(Socket),
     /// QEMU's own server, VirtFS, which serves a directory of the host: the one to compare with. It refuses what writes if the
     /// mount is read-only.

@@ -10,6 +10,7 @@ use clap::Parser;
 mod cli;
 mod interrupt;
 mod logging;
+mod serve_command;
 mod terminal;
 mod vm_command;
 
@@ -28,6 +29,10 @@ fn main() -> ExitCode {
         cli::Command::Vm(vm) => {
             logging::start(vm.log_level.filter());
             vm_command::run(vm)
+        }
+        cli::Command::Serve(serve) => {
+            logging::start(serve.log_level.filter());
+            serve_command::run(serve)
         }
     };
     match outcome {
