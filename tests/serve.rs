@@ -369,7 +369,14 @@ fn the_control_socket_tells_of_the_clients_and_the_volume_and_brings_it_to_rest(
     assert_eq!(value("bytes_served"), support::BIG as u64, "{status}");
     assert_eq!(value("bytes_served"), value("bytes_copied"));
     let stats = read(&mut control, "stats");
-    assert!(stats.contains("clients_attached 2\n") && stats.contains("poll_microseconds 400\n"), "{stats}");
+    assert!(
+        stats.contains("clients_attached 2\n") && stats.contains("poll_microseconds_at_most 400\n"),
+        "{stats}"
+    );
+    let counted = |key: &str| -> u64 {
+        stats.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).expect(key).parse().unwrap()
+    };
+    assert!(counted("polls_hit") + counted("wakes") > 0, "{stats}");
     assert!(read(&mut control, "volume").contains("access writable\nlocks 0\nlast_rest never\n"));
 
     let file = control.walk_path(ctl, b"volume").unwrap();

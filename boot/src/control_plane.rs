@@ -8,6 +8,7 @@ use skerry::fs::Errno;
 use skerry::fs::command::Command;
 use skerry::fs::synth::ControlPlane;
 use skerry::fs::volume_state::VolumeState;
+use skerry::poll::Poll;
 
 use crate::clients::{Clients, SLOTS};
 use crate::interrupts::wake;
@@ -19,6 +20,8 @@ pub struct Plane<'a> {
     pub clients: &'a mut Clients,
     /// The volume.
     pub volume: &'a mut VolumeState,
+    /// How the service waits for requests.
+    pub poll: &'a Poll,
 }
 
 impl ControlPlane for Plane<'_> {
@@ -31,6 +34,8 @@ impl ControlPlane for Plane<'_> {
         let now = clock::now();
         writeln!(out, "uptime_microseconds {}", clock::microseconds_since_start())?;
         writeln!(out, "time_seconds {}.{:09}", now.seconds, now.nanoseconds)?;
+        write!(out, "{}", self.poll.statistics())?;
+        writeln!(out, "poll_microseconds {}", self.poll.window() / 1000)?;
         writeln!(out, "wake_ups {}", wake::wake_ups())?;
         writeln!(out, "unexpected_interrupts {}", wake::unexpected_interrupts())?;
         writeln!(out, "heap_used {}", heap.used)?;

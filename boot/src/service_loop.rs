@@ -9,7 +9,7 @@ use skerry::fs::synth::ControlTree;
 use skerry::fs::volume_state::VolumeState;
 use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::MappedRegion;
-use skerry::poll::{DEFAULT_BOUND, Polling};
+use skerry::poll::{DEFAULT_BOUND, Poll};
 use skerry::server::{ExportList, Exports, LockTable};
 use skerry::service::{Connection, Drained, Fault, Scratch};
 
@@ -46,7 +46,7 @@ pub struct Service {
     control: Control,
     clients: Clients,
     scratch: Box<Scratch>,
-    polling: Polling,
+    poll: Poll,
 }
 
 impl Service {
@@ -54,8 +54,8 @@ impl Service {
     pub fn new(volume: ServedVolume, list: ExportList, control: Control, clients: Clients) -> Self {
         let state = VolumeState::new(is_writable(&volume));
         let locks = LockTable::default();
-        let polling = Polling::new(DEFAULT_BOUND);
-        Self { volume, state, list, locks, control, clients, scratch: Box::default(), polling }
+        let poll = Poll::new(DEFAULT_BOUND, clock::nanoseconds_since_start());
+        Self { volume, state, list, locks, control, clients, scratch: Box::default(), poll }
     }
 
     /// Serves for ever.
@@ -69,13 +69,12 @@ impl Service {
         }
     }
 
-    /// Drains all rings in turn until polling is over without a request.
+    /// Drains all rings in turn until none has a request any more, and it is not worth looking for the next.
     fn serve_until_idle(&mut self) {
-        self.polling.begin(clock::nanoseconds_since_start());
         loop {
             if self.drain() {
-                self.polling.begin(clock::nanoseconds_since_start());
-            } else if self.polling.goes_on(clock::nanoseconds_since_start()) {
+                self.poll.served(clock::nanoseconds_since_start());
+            } else if self.poll.looks_again(clock::nanoseconds_since_start()) {
                 core::hint::spin_loop();
             } else {
                 break;
@@ -85,11 +84,11 @@ impl Service {
 
     /// Gives each ring its turn; says whether any request was served.
     fn drain(&mut self) -> bool {
-        let Self { volume, state, control, clients, list, locks, scratch, .. } = self;
+        let Self { volume, state, control, clients, list, locks, scratch, poll } = self;
         let mut served = false;
 
         state.locks = locks.len();
-        let mut plane = Plane { clients, volume: state };
+        let mut plane = Plane { clients, volume: state, poll };
         let mut tree = ControlTree(&mut plane);
         let mut exports = Exports::new(volume, list, locks).with_control(&mut tree);
         let drained = control.connection.drain(&mut exports, scratch, &mut control.doorbell, BUDGET);

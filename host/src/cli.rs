@@ -51,7 +51,8 @@ pub struct Serve {
     /// Write nothing to the volume.
     #[arg(long)]
     pub readonly: bool,
-    /// How long a ring is looked at after its last request, before its thread sleeps, in microseconds.
+    /// How long a ring is looked at after a request, at most, before its thread sleeps, in microseconds. How long it is, tunes itself.
+    /// 0: not at all.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_BOUND / 1000, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub poll_us: u64,
     /// What is logged to standard error.

@@ -9,6 +9,7 @@ use skerry::fs::Errno;
 use skerry::fs::command::Command;
 use skerry::fs::synth::ControlPlane;
 use skerry::fs::volume_state::VolumeState;
+use skerry::poll::PollStatistics;
 use skerry::service::{State, Status};
 
 use super::clock;
@@ -28,6 +29,8 @@ pub struct Plane<'a> {
     pub setting: Setting,
     /// The slots, the control socket's own last.
     pub slots: &'a [Status],
+    /// How their threads waited for requests.
+    pub polls: &'a [PollStatistics],
     /// The volume.
     pub volume: &'a mut VolumeState,
 }
@@ -42,7 +45,10 @@ impl ControlPlane for Plane<'_> {
         let attached = self.slots.iter().filter(|slot| slot.state != State::Free).count();
         writeln!(out, "uptime_microseconds {}", self.setting.start.elapsed().as_micros())?;
         writeln!(out, "time_seconds {}.{:09}", now.seconds, now.nanoseconds)?;
-        writeln!(out, "poll_microseconds {}", self.setting.poll.as_micros())?;
+        let mut polls = PollStatistics::default();
+        self.polls.iter().for_each(|one| polls += *one);
+        write!(out, "{polls}")?;
+        writeln!(out, "poll_microseconds_at_most {}", self.setting.poll.as_micros())?;
         writeln!(out, "clients_attached {attached}")
     }
 

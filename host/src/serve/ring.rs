@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::epoll;
 use skerry::mem::guest::GuestAddress;
-use skerry::poll::Polling;
+use skerry::poll::Poll;
 use skerry::server::SessionLimits;
 use skerry::service::{Connection, Drained, Fault, RingStatistics};
 use skerry::virtq::{QueueConfiguration, RingFeatures};
@@ -118,7 +118,7 @@ impl Rings {
                 service: service.clone(),
                 connection,
                 client: None,
-                polling: Polling::new(bound),
+                poll: Poll::new(bound, 0),
                 start: Instant::now(),
                 orders: received,
                 wake: wake.clone(),
@@ -205,7 +205,7 @@ struct Ring {
     /// Refers to the memory of `client`, and so is dropped before it.
     connection: Connection,
     client: Option<Box<Client>>,
-    polling: Polling,
+    poll: Poll,
     /// Where the time that is polled by begins.
     start: Instant,
     orders: Receiver<Order>,
@@ -233,10 +233,10 @@ impl Ring {
     fn look(&mut self) -> Result<bool, Fault> {
         if self.connection.has_requests()? {
             self.drain()?;
-            self.polling.begin(self.now());
+            self.poll.served(self.now());
             return Ok(true);
         }
-        if self.polling.goes_on(self.now()) {
+        if self.poll.looks_again(self.now()) {
             std::hint::spin_loop();
             return Ok(true);
         }
@@ -244,7 +244,8 @@ impl Ring {
     }
 
     fn drain(&mut self) -> Result<Drained, Fault> {
-        let (drained, wants_call) = self.service.drain(self.number, self.control, &mut self.connection);
+        let (drained, wants_call) =
+            self.service.drain(self.number, self.control, &mut self.connection, *self.poll.statistics());
         if wants_call && let Some(client) = &self.client {
             // What goes wrong here is between the client and its own eventfd.
             let _ = rustix::io::write(&client.call, &1u64.to_ne_bytes());
@@ -262,7 +263,6 @@ impl Ring {
         }
         // It cannot fail: nobody else has this eventfd.
         let _ = self.wake.take();
-        self.polling.begin(self.now());
     }
 
     /// Nanoseconds since the thread was made.
@@ -305,7 +305,7 @@ impl Ring {
         self.client = Some(client);
         // Without waiting for a kick: there may have been one before, and an answer that nobody was told of.
         match self.drain() {
-            Ok(_) => self.polling.begin(self.now()),
+            Ok(_) => self.poll.served(self.now()),
             Err(fault) => self.tell(fault),
         }
         Ok(())

@@ -10,6 +10,7 @@ use skerry::fs::synth::ControlTree;
 use skerry::fs::volume_state::VolumeState;
 use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::Region;
+use skerry::poll::PollStatistics;
 use skerry::server::{ExportList, Exports, LockTable};
 use skerry::service::{Connection, Drained, Fault, Scratch, Status};
 use skerry::virtq::Notify;
@@ -40,6 +41,8 @@ struct Served {
     state: VolumeState,
     /// Each slot as it was after its last drain.
     slots: Vec<Status>,
+    /// How each slot's thread waited for requests, as it was then.
+    polls: Vec<PollStatistics>,
 }
 
 impl fmt::Debug for Service {
@@ -82,6 +85,7 @@ impl Service {
             scratch: Box::default(),
             state: VolumeState::new(!readonly),
             slots: Vec::new(),
+            polls: Vec::new(),
         };
         Ok(Self { setting, list, served: Turns::new(served), readonly })
     }
@@ -98,10 +102,13 @@ impl Service {
 
     /// Makes a place for a slot; they are numbered in the order of the calls.
     pub fn add_slot(&self, status: Status) {
-        self.served.take().slots.push(status);
+        let mut served = self.served.take();
+        served.slots.push(status);
+        served.polls.push(PollStatistics::default());
     }
 
-    /// One drain of the ring of slot `slot`, when it is its turn; only with `control` are there requests for `ctl`. Returns also
+    /// One drain of the ring of slot `slot`, when it is its turn; only with `control` are there requests for `ctl`. `polls` is how its
+    /// thread waited so far. Returns also
     /// whether the client wants to be signalled: that is left to the caller, so that a client which obstructs it keeps nobody
     /// else waiting.
     ///
@@ -112,13 +119,17 @@ impl Service {
         slot: usize,
         control: bool,
         connection: &mut Connection,
+        polls: PollStatistics,
     ) -> (Result<Drained, Fault>, bool) {
         let mut turn = self.served.take();
-        let Served { volume, locks, scratch, state, slots } = &mut *turn;
+        let Served { volume, locks, scratch, state, slots, polls: all_polls } = &mut *turn;
+        if let Some(place) = all_polls.get_mut(slot) {
+            *place = polls;
+        }
         let mut wish = Wish::default();
         let drained = if control {
             state.locks = locks.len();
-            let mut plane = Plane { setting: self.setting, slots, volume: state };
+            let mut plane = Plane { setting: self.setting, slots, polls: all_polls, volume: state };
             let mut tree = ControlTree(&mut plane);
             let mut exports = Exports::new(volume, &self.list, locks).with_control(&mut tree);
             connection.drain(&mut exports, scratch, &mut wish, DRAIN_BUDGET)
