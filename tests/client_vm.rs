@@ -9,6 +9,8 @@
 mod churn;
 #[path = "client_vm/host_mode.rs"]
 mod host_mode;
+#[path = "client_vm/idle.rs"]
+mod idle;
 #[path = "support/kept.rs"]
 mod kept;
 #[path = "client_vm/source_tree.rs"]
