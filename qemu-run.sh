@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Boots the service VM and a Linux client VM that mounts an ext4 volume through it at /mnt, to be read and written, and gives a
-# shell there.
+# Boots the service VM (with --mode host: starts a process instead) and a Linux client VM that mounts an ext4 volume through it at
+# /mnt, to be read and written, and gives a shell there.
 # Sets up and builds what is missing, then hands over to `skerry vm`, which takes the options: see --help.
 set -euo pipefail
 say() { printf 'qemu-run: %s\n' "$*" >&2; }

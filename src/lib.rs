@@ -20,6 +20,7 @@
 //! | [`ext4`]    | an ext4 volume as a [`fs::FileSystem`]                                           |
 //! | [`server`]  | sessions, fids, locks, access, and one function for each request                 |
 //! | [`service`] | a ring joined to a session: drain, publish, notify                               |
+//! | [`poll`]    | how long to look at a ring before sleeping                                       |
 
 #![no_std]
 #![deny(unsafe_code)]
@@ -31,6 +32,7 @@ extern crate std;
 pub mod ext4;
 pub mod fs;
 pub mod mem;
+pub mod poll;
 pub mod server;
 pub mod service;
 pub mod virtq;

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! drain  → serve every request that is available (up to a budget), commit, publish, notify at most once
-//! poll   → look again for a bounded time, kicks suppressed
+//! poll   → look again for a bounded time (crate::poll), kicks suppressed
 //! arm    → ask for kicks, look once more
 //! halt   → until an interrupt
 //! ```
@@ -18,6 +18,8 @@
 //!
 //! Relies on [`crate::virtq`] for the ring and on [`crate::server`] for the requests.
 
+mod status;
+
 use core::fmt;
 
 use crate::fs::Errno;
@@ -25,6 +27,8 @@ use crate::mem::guest::GuestMemory;
 use crate::mem::scatter::ScatterList;
 use crate::server::{Exports, Session, SessionFault, SessionLimits};
 use crate::virtq::{self, Chain, Notify, Queue, QueueConfiguration};
+
+pub use status::Status;
 
 /// What stopped a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +239,16 @@ impl Connection {
             Ok(_) => Ok(Drained { requests, more: requests == budget }),
             Err(fault) => Err(self.stop(fault, position)),
         }
+    }
+
+    /// Whether requests are available: whether a [`drain`](Self::drain), for which the exports must be at hand, would serve any.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    pub fn has_requests(&mut self) -> Result<bool, Fault> {
+        let Line::Running { memory, queue } = &mut self.line else { return Ok(false) };
+        let position = queue.position();
+        queue.has_available(memory).map_err(|fault| self.stop(Fault::Ring(fault), position))
     }
 
     /// Asks the driver for kicks again. Returns whether requests came meanwhile, so that the caller drains instead of

@@ -3,10 +3,16 @@
 //! Linux in a client VM against the service VM: everything that a volume holds, and two clients at a time.
 //!
 //! The oracle is the kernel's own ext4, which reads the same volume as a block device in the same client. The
-//! sums of what was imported are the host's.
+//! sums of what was imported are the host's. What is left of the volumes that were written goes to `tests/kernel.rs`.
 
 #[path = "client_vm/churn.rs"]
 mod churn;
+#[path = "client_vm/host_mode.rs"]
+mod host_mode;
+#[path = "client_vm/idle.rs"]
+mod idle;
+#[path = "support/kept.rs"]
+mod kept;
 #[path = "client_vm/source_tree.rs"]
 mod source_tree;
 #[path = "client_vm/writing.rs"]
@@ -87,16 +93,17 @@ fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     fs::remove_dir_all(&source).unwrap();
     // Debian's, not busybox's, which know less.
     let programs = "find xargs getfattr setfattr setfacl sha256sum stat diff sort tail sed";
-    let disk = |writable| Disk { image: volume.path().to_path_buf(), writable };
-    let client = |server, writable, command: String| Options {
-        disk: Some(disk(writable)),
+    let client = |server, disk, command: String| Options {
+        disks: vec![disk],
         mount: Mount { readonly: true, ..Mount::default() },
         files: Some(files.clone()),
         programs: programs.split(' ').map(str::to_owned).collect(),
         ..Options::run(server, command)
     };
 
-    succeeded(output(&client(None, true, "sh /truth/enrich.sh".to_owned())).unwrap());
+    succeeded(
+        output(&client(None, Disk::writable(volume.path()), "sh /truth/enrich.sh".to_owned())).unwrap(),
+    );
     let checked = Command::new("/usr/sbin/e2fsck").arg("-fn").arg(volume.path()).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 
@@ -109,7 +116,8 @@ fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     };
     let mounts: Vec<String> = MSIZES.iter().map(mount).collect();
     let compare = format!("sh /truth/compare.sh skerry {}", mounts.join(" "));
-    let said = succeeded(output(&client(sockets.pop().map(Server::VhostUser), false, compare)).unwrap());
+    let disk = Disk::read_only(volume.path());
+    let said = succeeded(output(&client(sockets.pop().map(Server::VhostUser), disk, compare)).unwrap());
     eprint!("{said}");
     assert!(!said.contains("differs"), "{said}");
     assert_eq!(said.matches("compared: ").count(), MSIZES.len(), "{said}");
@@ -272,10 +280,12 @@ fn the_command_mounts_a_volume_to_be_written_unless_told_not_to_and_leaves_it_cl
     let volume = scratch.path().join("volume.ext4");
     writing::empty_volume(&volume);
     let path = volume.to_str().unwrap();
+    let command =
+        "grep ' /mnt ' /proc/mounts; cp -a /etc /mnt/copied 2>/dev/null; cat /mnt/copied/passwd >/dev/null";
     for (arguments, access) in [(&["--volume", path][..], "rw,"), (&["--volume", path, "--readonly"], "ro,")]
     {
         let before = host_sum(&volume);
-        let output = skerry(&[arguments, &["--run", "grep ' /mnt ' /proc/mounts"]].concat());
+        let output = skerry(&[arguments, &["--run", command]].concat());
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{said}");
         let mount = String::from_utf8_lossy(&output.stdout);
@@ -283,6 +293,7 @@ fn the_command_mounts_a_volume_to_be_written_unless_told_not_to_and_leaves_it_cl
         assert!(is_clean(&volume), "{said}");
         assert!(access == "rw," || host_sum(&volume) == before, "it was changed");
     }
+    kept::keep("client", "command", &volume);
 }
 
 #[test]
@@ -301,6 +312,7 @@ fn a_signal_ends_the_command_in_order() {
     rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(128 + 15), "{said:#?}");
     assert!(is_clean(&volume), "{said:#?}");
+    kept::keep("client", "signal", &volume);
 }
 
 #[test]

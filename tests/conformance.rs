@@ -3,7 +3,10 @@
 //! Programs that others wrote to judge file systems, in a Linux client: pjdfstest and fsx (`host/provision-tests.sh` builds them).
 //!
 //! Each runs on the share, and once on the kernel's own ext4 as a disk: what fails there says nothing of the server. What they say is
-//! kept below `target/tmp`.
+//! kept below `target/tmp`; the volumes are left to `tests/kernel.rs`.
+
+#[path = "support/kept.rs"]
+mod kept;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -88,15 +91,16 @@ impl Bench {
     /// Runs run.sh with `arguments` on the volume as a disk.
     fn on_disk(&self, arguments: &str) -> Output {
         let options = Options {
-            disk: Some(Disk { image: self.volume(), writable: true }),
+            disks: vec![Disk::writable(&self.volume())],
             files: Some(self.files()),
             ..Options::run(None, format!("sh /conformance/run.sh disk {arguments}"))
         };
         output(&options).unwrap()
     }
 
-    /// Runs run.sh with `arguments` on the volume as the share, whose volume is clean and in order afterwards.
-    fn on_share(&self, cache: Cache, arguments: &str) -> Output {
+    /// Runs run.sh with `arguments` on the volume as the share, whose volume is clean and in order afterwards, and is left to the
+    /// judges as `name`.
+    fn on_share(&self, name: &str, cache: Cache, arguments: &str) -> Output {
         let socket = Socket { path: self.directory.path().join("socket"), tag: "skerry".to_owned() };
         let service = service_vm::Options::new(self.volume()).unwrap();
         let bridge = Bridge::start(&bridge::Options { service, sockets: vec![socket.clone()] }).unwrap();
@@ -109,6 +113,7 @@ impl Bench {
         let output = output(&options).unwrap();
         bridge.shut_down().unwrap();
         self.is_in_order();
+        kept::keep("conformance", name, &self.volume());
         output
     }
 
@@ -174,7 +179,7 @@ fn pjdfstest_passes_on_the_kernels_ext4() {
 
 #[test]
 fn pjdfstest_passes_on_the_share_but_for_what_the_client_leaves_no_server() {
-    let output = Bench::new().on_share(Cache::None, "pjdfstest");
+    let output = Bench::new().on_share("pjdfstest", Cache::None, "pjdfstest");
     passed_all_but("pjdfstest-share", &output, (&[CUT_BY_THE_CLIENT], &[NO_LINK_MAX]));
 }
 
@@ -206,6 +211,7 @@ fn fsx_passes_on_the_share_with_each_cache() {
         (Cache::Loose, "loose", "mapped", "4096"),
     ] {
         let arguments = format!("fsx {configuration} {} 1 2 3", fsx_operations());
-        fsx_passed(&format!("fsx-share-{name}"), &Bench::with_blocks(block_size).on_share(cache, &arguments));
+        let bench = Bench::with_blocks(block_size);
+        fsx_passed(&format!("fsx-share-{name}"), &bench.on_share(&format!("fsx-{name}"), cache, &arguments));
     }
 }

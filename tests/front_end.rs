@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Clients without Linux: vhost-user front ends drive the service VM through the bridge's sockets.
+//! Clients without Linux: vhost-user front ends drive the server through its sockets, in either mode.
 
 mod support;
 
 use std::time::Duration;
 
 use skerry::wire::{GetattrMask, OpenFlags, Tag, Tmessage, Tread, Tversion};
-use skerry_host::bridge::{Bridge, SLOTS};
+use skerry_host::bridge::SLOTS;
 use skerry_host::client::{Client, RingTransport};
 use skerry_host::event::Event;
 use skerry_host::front_end::{FrontEnd, Options};
 use skerry_host::ring_driver::{Descriptor, DescriptorFlags, RequestError, Requests, features};
-use support::{BIG, Volume, logged, pattern};
+use skerry_host::running_server::{self, RunningServer};
+use support::{BIG, Mode, Volume, logged, pattern};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Long enough for an image that would answer, short enough to wait for one that must not.
+/// Long enough for a server that would answer, short enough to wait for one that must not.
 const SILENCE: Duration = Duration::from_millis(300);
 
 fn connect(volume: &Volume, socket: usize, options: Options) -> FrontEnd {
@@ -41,24 +42,34 @@ fn is_served(client: &mut Client<RingTransport>) {
 }
 
 #[track_caller]
-fn vm_runs(bridge: &mut Bridge) {
-    assert_eq!(bridge.wait_for(Duration::ZERO).unwrap(), None, "the service VM");
+fn runs(server: &mut RunningServer) {
+    assert_eq!(server.wait_for(Duration::ZERO).unwrap(), None, "{}", server.name());
 }
 
-#[test]
-fn a_client_finds_the_mount_tag_and_the_features() {
+/// Each of these is a test of both modes.
+macro_rules! in_both_modes {
+    ($($name:ident)*) => {
+        mod vm {
+            $(#[test] fn $name() { super::$name(super::Mode::Vm); })*
+        }
+        mod host {
+            $(#[test] fn $name() { super::$name(super::Mode::Host); })*
+        }
+    };
+}
+
+fn a_client_finds_the_mount_tag_and_the_features(mode: Mode) {
     let volume = Volume::new();
-    let _bridge = volume.bridge(1);
+    let _server = volume.server(mode, 1);
     let mut front_end = connect(&volume, 0, Options::default());
     assert_eq!(front_end.config(8).unwrap(), b"\x06\0skerry");
     let offered = features::VERSION_1 | features::EVENT_IDX | features::INDIRECT_DESC | 1;
     assert_eq!(front_end.features() & !(1 << 30), offered);
 }
 
-#[test]
-fn a_client_reads_the_volume() {
+fn a_client_reads_the_volume(mode: Mode) {
     let volume = Volume::new();
-    let _bridge = volume.bridge(1);
+    let _server = volume.server(mode, 1);
     for accepted in [u64::MAX, features::VERSION_1, features::VERSION_1 | features::INDIRECT_DESC] {
         let mut front_end = connect(&volume, 0, Options { features: accepted, ..Options::default() });
         let mut client = session(front_end.start().unwrap());
@@ -67,10 +78,9 @@ fn a_client_reads_the_volume() {
     }
 }
 
-#[test]
-fn a_stopped_ring_tells_where_and_goes_on_from_there() {
+fn a_stopped_ring_tells_where_and_goes_on_from_there(mode: Mode) {
     let volume = Volume::new();
-    let _bridge = volume.bridge(1);
+    let _server = volume.server(mode, 1);
     let (mut front_end, mut client) = client(&volume, 0);
     for _ in 0..5 {
         is_served(&mut client);
@@ -81,10 +91,9 @@ fn a_stopped_ring_tells_where_and_goes_on_from_there() {
     is_served(&mut again);
 }
 
-#[test]
-fn a_ring_that_is_disabled_rests_and_goes_on_when_it_is_enabled() {
+fn a_ring_that_is_disabled_rests_and_goes_on_when_it_is_enabled(mode: Mode) {
     let volume = Volume::new();
-    let _bridge = volume.bridge(1);
+    let _server = volume.server(mode, 1);
     let (mut front_end, mut client) = client(&volume, 0);
     is_served(&mut client);
     front_end.set_enabled(false).unwrap();
@@ -98,10 +107,9 @@ fn a_ring_that_is_disabled_rests_and_goes_on_when_it_is_enabled() {
     is_served(&mut client);
 }
 
-#[test]
-fn a_kick_after_the_ring_has_stopped_hurts_nobody() {
+fn a_kick_after_the_ring_has_stopped_hurts_nobody(mode: Mode) {
     let volume = Volume::new();
-    let mut bridge = volume.bridge(2);
+    let mut server = volume.server(mode, 2);
     let (_other_front_end, mut other) = client(&volume, 1);
     for _ in 0..3 {
         let (mut front_end, mut client) = client(&volume, 0);
@@ -112,13 +120,12 @@ fn a_kick_after_the_ring_has_stopped_hurts_nobody() {
         }
         is_served(&mut other);
     }
-    vm_runs(&mut bridge);
+    runs(&mut server);
 }
 
-#[test]
-fn the_client_may_change_what_is_signalled_as_often_as_it_likes() {
+fn the_client_may_change_what_is_signalled_as_often_as_it_likes(mode: Mode) {
     let volume = Volume::new();
-    let _bridge = volume.bridge(1);
+    let _server = volume.server(mode, 1);
     let (mut front_end, mut client) = client(&volume, 0);
     is_served(&mut client);
     for _ in 0..70 {
@@ -130,21 +137,19 @@ fn the_client_may_change_what_is_signalled_as_often_as_it_likes() {
     is_served(&mut client);
 }
 
-#[test]
-fn the_same_memory_told_again_changes_nothing() {
+fn the_same_memory_told_again_changes_nothing(mode: Mode) {
     let volume = Volume::new();
-    let bridge = volume.bridge(1);
+    let server = volume.server(mode, 1);
     let (mut front_end, mut client) = client(&volume, 0);
     front_end.share_memory().unwrap();
     is_served(&mut client);
-    let log = bridge.transcript().last(1000);
+    let log = server.transcript().last(1000);
     assert_eq!(log.iter().filter(|line| line.contains("client 0: attached")).count(), 1, "{log:#?}");
 }
 
-#[test]
-fn all_sockets_serve_at_the_same_time() {
+fn all_sockets_serve_at_the_same_time(mode: Mode) {
     let volume = Volume::new();
-    let _bridge = volume.bridge(SLOTS);
+    let _server = volume.server(mode, SLOTS);
     let mut clients: Vec<_> = (0..SLOTS).map(|socket| client(&volume, socket)).collect();
     let (first, _) = clients[0].1.attach(b"").unwrap();
     for (_, client) in &mut clients {
@@ -160,10 +165,9 @@ fn all_sockets_serve_at_the_same_time() {
     }
 }
 
-#[test]
-fn a_client_that_vanishes_in_the_middle_of_a_request_hurts_nobody_and_its_socket_serves_again() {
+fn a_client_that_vanishes_in_the_middle_of_a_request_hurts_nobody_and_its_socket_serves_again(mode: Mode) {
     let volume = Volume::new();
-    let mut bridge = volume.bridge(2);
+    let mut server = volume.server(mode, 2);
     let (_other_front_end, mut other) = client(&volume, 1);
     for _ in 0..3 {
         let (front_end, mut client) = client(&volume, 0);
@@ -182,22 +186,21 @@ fn a_client_that_vanishes_in_the_middle_of_a_request_hurts_nobody_and_its_socket
         drop(client);
         is_served(&mut other);
     }
-    vm_runs(&mut bridge);
+    runs(&mut server);
 }
 
-#[test]
-fn a_second_client_of_a_socket_is_turned_away() {
+fn a_second_client_of_a_socket_is_turned_away(mode: Mode) {
     let volume = Volume::new();
-    let _bridge = volume.bridge(1);
+    let _server = volume.server(mode, 1);
     let (_front_end, mut first) = client(&volume, 0);
     assert!(FrontEnd::connect(&volume.socket(0), Options::default()).is_err());
     is_served(&mut first);
 }
 
 #[test]
-fn memory_that_cannot_be_mapped_is_refused_with_what_to_use() {
+fn memory_that_a_service_vm_cannot_map_is_refused_with_what_to_use() {
     let volume = Volume::new();
-    let _bridge = volume.bridge(2);
+    let _bridge = volume.server(Mode::Vm, 2);
     let (_front_end, mut other) = client(&volume, 1);
     let mut odd = connect(&volume, 0, Options { memory: 24 << 20, ..Options::default() });
     assert!(odd.start().is_err());
@@ -209,20 +212,20 @@ fn memory_that_cannot_be_mapped_is_refused_with_what_to_use() {
     is_served(&mut after);
 }
 
-#[test]
-fn sockets_are_gone_with_the_bridge_and_taken_ones_are_refused() {
+fn a_taken_socket_is_refused_and_one_that_is_left_behind_is_replaced(mode: Mode) {
     let volume = Volume::new();
-    let bridge = volume.bridge(1);
+    let server = volume.server(mode, 1);
     let other = Volume::new();
-    let options = skerry_host::bridge::Options {
-        service: other.service(),
-        sockets: vec![skerry_host::bridge::Socket { path: volume.socket(0), tag: "t".to_owned() }],
-    };
-    let error = Bridge::start(&options).unwrap_err().to_string();
+    let mut options = other.server_options(mode, 1);
+    match &mut options {
+        running_server::Options::Vm(options) => options.sockets[0].path = volume.socket(0),
+        running_server::Options::Host { serve, .. } => serve.sockets[0].path = volume.socket(0),
+    }
+    let error = RunningServer::start(&options).unwrap_err().to_string();
     assert!(error.contains("another process does"), "{error}");
-    drop(bridge);
-    assert!(!volume.socket(0).exists());
-    drop(Bridge::start(&options).unwrap());
+    drop(server);
+    assert_eq!(volume.socket(0).exists(), mode == Mode::Host, "a server in its sandbox removes no files");
+    drop(RunningServer::start(&options).unwrap());
 }
 
 /// A descriptor that an honest request does not use here: those take the lowest first.
@@ -283,10 +286,9 @@ fn indirect(requests: &mut Requests, len: u32) {
     requests.ring().offer(SPARE);
 }
 
-#[test]
-fn a_ring_that_lies_is_stopped_alone_and_its_socket_serves_again() {
+fn a_ring_that_lies_is_stopped_alone_and_its_socket_serves_again(mode: Mode) {
     let volume = Volume::new();
-    let mut bridge = volume.bridge(2);
+    let mut server = volume.server(mode, 2);
     let (_honest_front_end, mut honest) = client(&volume, 1);
     for (name, lie) in LIES {
         let (front_end, mut liar) = client(&volume, 0);
@@ -300,12 +302,27 @@ fn a_ring_that_lies_is_stopped_alone_and_its_socket_serves_again() {
         let answer = requests.wait(SILENCE);
         assert!(answer.is_err(), "{name}: answered {answer:?}");
         is_served(&mut honest);
-        vm_runs(&mut bridge);
+        runs(&mut server);
         drop(front_end);
     }
     let (_front_end, mut again) = client(&volume, 0);
     is_served(&mut again);
     let faults =
-        bridge.transcript().last(1000).iter().filter(|line| line.contains("client 0: stopped: ")).count();
+        server.transcript().last(1000).iter().filter(|line| line.contains("client 0: stopped: ")).count();
     assert!(faults >= LIES.len(), "{faults} faults in the log");
+}
+
+in_both_modes! {
+    a_client_finds_the_mount_tag_and_the_features
+    a_client_reads_the_volume
+    a_stopped_ring_tells_where_and_goes_on_from_there
+    a_ring_that_is_disabled_rests_and_goes_on_when_it_is_enabled
+    a_kick_after_the_ring_has_stopped_hurts_nobody
+    the_client_may_change_what_is_signalled_as_often_as_it_likes
+    the_same_memory_told_again_changes_nothing
+    all_sockets_serve_at_the_same_time
+    a_client_that_vanishes_in_the_middle_of_a_request_hurts_nobody_and_its_socket_serves_again
+    a_second_client_of_a_socket_is_turned_away
+    a_taken_socket_is_refused_and_one_that_is_left_behind_is_replaced
+    a_ring_that_lies_is_stopped_alone_and_its_socket_serves_again
 }

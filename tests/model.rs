@@ -6,9 +6,12 @@
 //!
 //! With `SKERRY_LONG=1` in the environment there are ten times as many sequences.
 
+#[path = "support/kept.rs"]
+mod kept;
 #[path = "model/mod.rs"]
 mod model;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, OnceLock};
 
@@ -20,6 +23,8 @@ use model::server::Flavour;
 
 /// Most operations of a sequence.
 const LONGEST: usize = 100;
+/// Volumes of each flavour that are left to the judges of `tests/kernel.rs`: those of the last sequences, every second one killed.
+const LEFT: usize = 8;
 
 fn cases(default: u32) -> u32 {
     let long = std::env::var_os("SKERRY_LONG").is_some_and(|value| value != "0");
@@ -29,6 +34,7 @@ fn cases(default: u32) -> u32 {
 /// Runs sequences on volumes of a flavour.
 fn try_sequences(flavour: &Flavour, number: u32) {
     let counts = Mutex::new(Counts::default());
+    let left = Mutex::new(VecDeque::new());
     let seed = std::env::var("SKERRY_SEED").ok().map(|seed| seed.parse().expect("SKERRY_SEED is a number"));
     let seed: u64 = seed.unwrap_or(0x5ee_d0f5_ea5e);
     let config = Config {
@@ -42,9 +48,17 @@ fn try_sequences(flavour: &Flavour, number: u32) {
     let mut runner = TestRunner::new(config);
     let outcome = runner.run(&sequences(LONGEST), |sequence| {
         let mut pair = None;
-        let run = catch_unwind(AssertUnwindSafe(|| pair.insert(Pair::new(flavour)?).run(&sequence)));
+        let killed = counts.lock().unwrap().sequences % 2 == 1;
+        let run = catch_unwind(AssertUnwindSafe(|| pair.insert(Pair::new(flavour)?).run(&sequence, killed)));
         let error = match run {
-            Ok(Ok(())) => None,
+            Ok(Ok(volume)) => {
+                let mut left = left.lock().unwrap();
+                left.push_back(volume);
+                if left.len() > LEFT {
+                    left.pop_front();
+                }
+                None
+            }
             Ok(Err(error)) => Some(error),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned();
@@ -63,7 +77,12 @@ fn try_sequences(flavour: &Flavour, number: u32) {
     });
     println!("shown: model: {}: {}", flavour.name, counts.lock().unwrap());
     match outcome {
-        Ok(()) => {}
+        Ok(()) => {
+            let name = flavour.name.replace([' ', ','], "-");
+            for (number, volume) in left.into_inner().unwrap().iter().enumerate() {
+                kept::keep_bytes("model", &format!("{name}-{number}"), volume);
+            }
+        }
         Err(TestError::Fail(reason, sequence)) => {
             panic!(
                 "{}, seed {seed}: the shortest sequence that fails:\n{reason}\nfrom {sequence:#?}",

@@ -17,15 +17,19 @@ Runs the steps named, or all of them in this order (about 20 minutes on two proc
   unit       unit tests of the core and the host library, those of power loss among them
   ext4       what ext4 volumes are read as, against mkfs.ext4, debugfs and e2fsck
   model      random requests, with kills between, against a model of a file system in memory
-  ring       the image in QEMU, driven over the preallocated ring and through the bridge; what is written survives a kill
+  ring       the image in QEMU, driven over the preallocated ring and through the bridge, and host mode; what is written survives a kill
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
+  programs   git, gcc, dbench and sqlite in Linux client VMs; what sqlite has committed survives a kill (fetches Debian's
+             below target/tools once)
+  kernel     the volumes that the steps unit, model, ring, client, conformance and programs left, shown to e2fsck, debugfs and the
+             ext4 of a Linux client's kernel
   bench      that the benchmarks run (their times are not judged), and instructions for each request against host/instructions.json
 
 --long takes hours, and does more of the same: a crash at every store of the crash suite's workloads, a directory of a
 million files, every byte at every size of message, 50 kills of the service VM under the load of a client, 100000
-operations of fsx a run, longer random workloads, and the conformance programs on the kernel's own ext4 as well. Set
-before, SKERRY_KILLS and SKERRY_FSX_OPERATIONS are taken as they are.
+operations of fsx a run, longer random workloads, the conformance programs on the kernel's own ext4 as well, and the other
+programs with every cache of the client. Set before, SKERRY_KILLS and SKERRY_FSX_OPERATIONS are taken as they are.
 
 What the tests counted is printed once more in the end, and stays in target/tmp/shown.
 USAGE
@@ -69,18 +73,21 @@ ext4() {
 
 model() {
     step "model: random requests against a model in memory"
+    leave_anew model
     host_test --test model -- --nocapture
 }
 
 ring() {
-    step "ring: the image in QEMU, the preallocated ring, the bridge"
+    step "ring: the image in QEMU, the preallocated ring, the bridge, host mode"
     build_image
-    host_test --test image --test ring --test writing --test front_end -- --test-threads=1
+    leave_anew writing
+    host_test --test image --test ring --test writing --test front_end --test serve -- --test-threads=1
 }
 
 client() {
     step "client: Linux client VMs"
     build_image
+    leave_anew client
     host_test --test client_vm -- --nocapture --test-threads=1 "${ignored[@]}"
 }
 
@@ -88,8 +95,25 @@ conformance() {
     step "conformance: pjdfstest, fsx"
     host/provision-tests.sh
     build_image
+    leave_anew conformance
     host_test --test conformance -- --nocapture --test-threads=1 "${ignored[@]}"
 }
+
+programs() {
+    step "programs: git, gcc, dbench, sqlite"
+    leave_anew programs
+    host/provision-tests.sh
+    build_image
+    host_test --test programs -- --nocapture --test-threads=1
+}
+
+kernel() {
+    step "kernel: what the others left, shown to other judges"
+    host_test --test kernel -- --nocapture
+}
+
+# The volumes that a suite leaves to the step kernel: none from before.
+leave_anew() { rm -rf "target/tmp/volumes/$1"; }
 
 bench() {
     step "bench: the benchmarks run; instructions for each request"
@@ -108,7 +132,7 @@ release=()
 steps=()
 for argument in "$@"; do
     case $argument in
-        style | deny | unit | ext4 | model | ring | client | conformance | bench) steps+=("$argument") ;;
+        style | deny | unit | ext4 | model | ring | client | conformance | programs | kernel | bench) steps+=("$argument") ;;
         --long)
             export SKERRY_LONG=1 SKERRY_KILLS=${SKERRY_KILLS:-50} SKERRY_FSX_OPERATIONS=${SKERRY_FSX_OPERATIONS:-100000}
             ignored=(--include-ignored)
@@ -121,7 +145,7 @@ done
 
 step "provision"
 host/provision.sh
-[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 model ring client conformance bench)
+[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 model ring client conformance programs kernel bench)
 mkdir -p target/tmp
 log=target/tmp/run.log
 : >$log

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Writing, over the preallocated ring: what was answered is there, read back at once, after an orderly end, and after the
-//! service VM was killed. The judges of the volume are e2fsck, debugfs and dumpe2fs.
+//! service VM was killed. The judges of the volume are e2fsck, debugfs and dumpe2fs; and, of what each test leaves, those of
+//! `tests/kernel.rs`.
 
 mod support;
 
@@ -111,6 +112,7 @@ fn what_is_changed_is_seen_at_once_and_by_others_after_an_orderly_end() {
     for name in ["large", "moved", "second name", "link", "pipe"] {
         assert!(listed.contains(&format!("/{name}/")), "{listed}");
     }
+    volume.keep("orderly-end");
     let (_vm, mut client) = volume.serve_readonly();
     has_everything(&mut client);
 }
@@ -123,12 +125,14 @@ fn what_is_changed_is_there_after_the_service_vm_was_killed_without_notice() {
     vm.kill();
     drop(vm);
     is_recoverable(&volume.path());
+    volume.keep("killed-without-notice");
     let (mut vm, mut client) = volume.serve();
     has_everything(&mut client);
     rest(&mut client);
     vm.kill();
     drop(vm);
     is_clean(&volume.path());
+    volume.keep("recovered");
 }
 
 #[test]
@@ -140,6 +144,7 @@ fn a_volume_that_nobody_changed_is_recoverable_after_a_kill_and_clean_after_an_o
         vm.kill();
         drop(vm);
         is_recoverable(&volume.path());
+        volume.keep("unchanged-killed");
     }
     let (mut vm, mut client) = volume.serve();
     rest(&mut client);
@@ -148,12 +153,13 @@ fn a_volume_that_nobody_changed_is_recoverable_after_a_kill_and_clean_after_an_o
     vm.kill();
     drop(vm);
     is_clean(&volume.path());
+    volume.keep("unchanged");
 }
 
 #[test]
 fn a_new_file_has_the_hosts_time() {
     let volume = Volume::new();
-    let (_vm, mut client) = volume.serve();
+    let (vm, mut client) = volume.serve();
     let (root, _) = client.attach(b"").unwrap();
     let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
     let before = seconds();
@@ -164,6 +170,8 @@ fn a_new_file_has_the_hosts_time() {
     client.write(file, 0, b"x").unwrap();
     let later = client.getattr(file, GetattrMask::ALL).unwrap().mtime;
     assert!((later.sec, later.nsec) >= (sec, nsec), "{later:?}");
+    drop(vm);
+    volume.keep("new-file");
 }
 
 #[test]
@@ -178,6 +186,7 @@ fn a_file_that_was_removed_while_open_is_reclaimed_after_a_kill() {
     assert!(client.read(file, 0, 100).unwrap() == pattern(100));
     vm.kill();
     drop(vm);
+    volume.keep("removed-while-open");
     let (mut vm, mut client) = volume.serve();
     let (root, _) = client.attach(b"").unwrap();
     assert_eq!(client.statfs(root).unwrap().bfree, free);
@@ -185,12 +194,13 @@ fn a_file_that_was_removed_while_open_is_reclaimed_after_a_kill() {
     vm.kill();
     drop(vm);
     is_clean(&volume.path());
+    volume.keep("reclaimed");
 }
 
 #[test]
 fn a_lock_is_refused_to_another_process_and_told_to_it() {
     let volume = Volume::new();
-    let (_vm, mut client) = volume.serve();
+    let (vm, mut client) = volume.serve();
     let (root, _) = client.attach(b"").unwrap();
     let file = client.create(root, b"locked").unwrap();
     let lock = |proc_id, kind| Tlock {
@@ -210,6 +220,8 @@ fn a_lock_is_refused_to_another_process_and_told_to_it() {
     assert_eq!((held.kind, held.start, held.length, held.proc_id), (LockType::Write, 10, 20, 1));
     assert_eq!(client.lock(lock(1, LockType::Unlock)).unwrap(), LockStatus::Success);
     assert_eq!(client.getlock(question).unwrap(), None);
+    drop(vm);
+    volume.keep("locked");
 }
 
 /// What must be there: each answered request has been put in.
@@ -319,6 +331,7 @@ fn nothing_that_was_answered_is_lost_when_the_service_vm_is_killed_at_work() {
         killer.join().unwrap();
         drop(vm);
         is_recoverable(&volume.path());
+        volume.keep(&format!("killed-at-work-{round}"));
         println!("round {round}: {} files, killed after {moment:?}", model.files.len());
     }
     let (mut vm, mut client) = volume.serve();
@@ -327,6 +340,7 @@ fn nothing_that_was_answered_is_lost_when_the_service_vm_is_killed_at_work() {
     vm.kill();
     drop(vm);
     is_clean(&volume.path());
+    volume.keep("after-work");
     assert!(model.files.len() > 10, "{} files are no load", model.files.len());
 }
 
@@ -344,6 +358,8 @@ fn a_client_of_the_bridge_writes_and_the_bridge_leaves_a_clean_volume() {
     bridge.shut_down().unwrap();
     is_clean(&volume.path());
     exports_apply(&volume.path());
+    is_clean(&volume.path());
+    volume.keep("exports");
 }
 
 /// An export's options hold for those who attach to it.
@@ -359,4 +375,5 @@ fn exports_apply(volume: &Path) {
     let (inner, _) = client.attach(b"/dir/inner").unwrap();
     client.create_file(inner, b"new", b"new\n").unwrap();
     rest(&mut client);
+    vm.kill();
 }

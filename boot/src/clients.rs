@@ -10,7 +10,7 @@ use skerry::fs::Errno;
 use skerry::fs::command::{Attachment, Command, MemoryRange};
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::server::SessionLimits;
-use skerry::service::{Connection, RingStatistics, State};
+use skerry::service::{Connection, Status};
 use skerry::virtq::{Notify, QueueConfiguration, RingFeatures};
 
 use crate::ivshmem::{Doorbell, IvshmemError, PluggedIvshmem};
@@ -156,30 +156,8 @@ impl Clients {
     /// As [`ControlPlane::write_status`](skerry::fs::synth::ControlPlane::write_status).
     pub fn write_status(&self, slot: u8, out: &mut dyn fmt::Write) -> fmt::Result {
         let Some(slot) = self.slots.get(usize::from(slot)) else { return Ok(()) };
-        let fault = match slot.connection.state() {
-            State::Free => writeln!(out, "state free").map(|()| None),
-            State::Running => writeln!(out, "state running").map(|()| None),
-            State::Faulted(fault) => writeln!(out, "state faulted").map(|()| Some(fault)),
-        }?;
-        if let Some(fault) = fault {
-            writeln!(out, "fault {fault}")?;
-        }
-        if let Some(next) = slot.connection.position().or(slot.last_position) {
-            writeln!(out, "next {next}")?;
-        }
-        let RingStatistics { drains, requests, largest_drain, notifications_sent, notifications_suppressed } =
-            *slot.connection.statistics();
-        writeln!(out, "drains {drains}")?;
-        writeln!(out, "requests {requests}")?;
-        writeln!(out, "largest_drain {largest_drain}")?;
-        writeln!(out, "notifications_sent {notifications_sent}")?;
-        writeln!(out, "notifications_suppressed {notifications_suppressed}")?;
-        let session = slot.connection.session();
-        writeln!(out, "fids {}", session.fids_in_use())?;
-        writeln!(out, "msize {}", session.msize())?;
-        writeln!(out, "errors {}", session.statistics().errors)?;
-        writeln!(out, "bytes_served {}", session.statistics().bytes_served)?;
-        writeln!(out, "bytes_copied {}", session.statistics().bytes_copied)
+        let status = slot.connection.status();
+        write!(out, "{}", Status { next: status.next.or(slot.last_position), ..status })
     }
 
     /// As [`ControlPlane::command`](skerry::fs::synth::ControlPlane::command).

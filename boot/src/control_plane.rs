@@ -7,42 +7,12 @@ use core::fmt;
 use skerry::fs::Errno;
 use skerry::fs::command::Command;
 use skerry::fs::synth::ControlPlane;
+use skerry::fs::volume_state::VolumeState;
+use skerry::poll::Poll;
 
 use crate::clients::{Clients, SLOTS};
 use crate::interrupts::wake;
 use crate::{clock, heap};
-
-/// How the volume stands, for those who look after it.
-#[derive(Debug, Clone, Copy)]
-pub struct VolumeState {
-    /// Whether it can be changed.
-    pub writable: bool,
-    /// Locked ranges of its files.
-    pub locks: usize,
-    rest_wanted: bool,
-    last_rest: Option<Result<(), Errno>>,
-}
-
-impl VolumeState {
-    /// Nobody wants it to rest.
-    pub fn new(writable: bool) -> Self {
-        Self { writable, locks: 0, rest_wanted: false, last_rest: None }
-    }
-
-    /// Whether it is to be brought to rest; asks once.
-    pub fn take_rest_wanted(&mut self) -> bool {
-        core::mem::take(&mut self.rest_wanted)
-    }
-
-    /// Notes what came of bringing it to rest.
-    pub fn set_rest(&mut self, result: Result<(), Errno>) {
-        match result {
-            Ok(()) => log::info!("the volume is at rest"),
-            Err(errno) => log::error!("the volume cannot be brought to rest: {errno:?}"),
-        }
-        self.last_rest = Some(result);
-    }
-}
 
 /// The service, as `ctl` has it.
 pub struct Plane<'a> {
@@ -50,6 +20,8 @@ pub struct Plane<'a> {
     pub clients: &'a mut Clients,
     /// The volume.
     pub volume: &'a mut VolumeState,
+    /// How the service waits for requests.
+    pub poll: &'a Poll,
 }
 
 impl ControlPlane for Plane<'_> {
@@ -62,6 +34,8 @@ impl ControlPlane for Plane<'_> {
         let now = clock::now();
         writeln!(out, "uptime_microseconds {}", clock::microseconds_since_start())?;
         writeln!(out, "time_seconds {}.{:09}", now.seconds, now.nanoseconds)?;
+        write!(out, "{}", self.poll.statistics())?;
+        writeln!(out, "poll_microseconds {}", self.poll.window() / 1000)?;
         writeln!(out, "wake_ups {}", wake::wake_ups())?;
         writeln!(out, "unexpected_interrupts {}", wake::unexpected_interrupts())?;
         writeln!(out, "heap_used {}", heap.used)?;
@@ -73,18 +47,11 @@ impl ControlPlane for Plane<'_> {
     }
 
     fn write_volume(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let VolumeState { writable, locks, last_rest, .. } = *self.volume;
-        writeln!(out, "access {}", if writable { "writable" } else { "readonly" })?;
-        writeln!(out, "locks {locks}")?;
-        match last_rest {
-            None => writeln!(out, "last_rest never"),
-            Some(Ok(())) => writeln!(out, "last_rest done"),
-            Some(Err(errno)) => writeln!(out, "last_rest failed {errno:?}"),
-        }
+        write!(out, "{}", self.volume)
     }
 
     fn rest(&mut self) {
-        self.volume.rest_wanted = true;
+        self.volume.want_rest();
     }
 
     fn write_status(&self, slot: u8, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -6,14 +6,16 @@ use alloc::boxed::Box;
 
 use skerry::ext4::Volume;
 use skerry::fs::synth::ControlTree;
+use skerry::fs::volume_state::VolumeState;
 use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::MappedRegion;
+use skerry::poll::{DEFAULT_BOUND, Poll};
 use skerry::server::{ExportList, Exports, LockTable};
 use skerry::service::{Connection, Drained, Fault, Scratch};
 
 use crate::clients::Clients;
-use crate::clock::Deadline;
-use crate::control_plane::{Plane, VolumeState};
+use crate::clock;
+use crate::control_plane::Plane;
 use crate::heap;
 use crate::interrupts::wake;
 use crate::ivshmem::Doorbell;
@@ -21,10 +23,6 @@ use crate::pmem::Pmem;
 
 /// Requests that one ring gets served before the next ring's turn.
 const BUDGET: u32 = 32;
-
-/// How long the rings are polled after the last request, in microseconds: about what a halt and a wake-up cost when both pass
-/// through QEMU's event loop under TCG, so that a client that sends its next request at once finds the service awake.
-const POLL_MICROSECONDS: u64 = 400;
 
 /// The control ring, whose sessions may attach `ctl`.
 pub struct Control {
@@ -48,6 +46,7 @@ pub struct Service {
     control: Control,
     clients: Clients,
     scratch: Box<Scratch>,
+    poll: Poll,
 }
 
 impl Service {
@@ -55,7 +54,8 @@ impl Service {
     pub fn new(volume: ServedVolume, list: ExportList, control: Control, clients: Clients) -> Self {
         let state = VolumeState::new(is_writable(&volume));
         let locks = LockTable::default();
-        Self { volume, state, list, locks, control, clients, scratch: Box::default() }
+        let poll = Poll::new(DEFAULT_BOUND, clock::nanoseconds_since_start());
+        Self { volume, state, list, locks, control, clients, scratch: Box::default(), poll }
     }
 
     /// Serves for ever.
@@ -69,25 +69,26 @@ impl Service {
         }
     }
 
-    /// Drains all rings in turn until none had a request for [`POLL_MICROSECONDS`].
+    /// Drains all rings in turn until none has a request any more, and it is not worth looking for the next.
     fn serve_until_idle(&mut self) {
-        let mut deadline = Deadline::after(POLL_MICROSECONDS);
-        while !deadline.is_past() {
+        loop {
             if self.drain() {
-                deadline = Deadline::after(POLL_MICROSECONDS);
-            } else {
+                self.poll.served(clock::nanoseconds_since_start());
+            } else if self.poll.looks_again(clock::nanoseconds_since_start()) {
                 core::hint::spin_loop();
+            } else {
+                break;
             }
         }
     }
 
     /// Gives each ring its turn; says whether any request was served.
     fn drain(&mut self) -> bool {
-        let Self { volume, state, control, clients, list, locks, scratch } = self;
+        let Self { volume, state, control, clients, list, locks, scratch, poll } = self;
         let mut served = false;
 
         state.locks = locks.len();
-        let mut plane = Plane { clients, volume: state };
+        let mut plane = Plane { clients, volume: state, poll };
         let mut tree = ControlTree(&mut plane);
         let mut exports = Exports::new(volume, list, locks).with_control(&mut tree);
         let drained = control.connection.drain(&mut exports, scratch, &mut control.doorbell, BUDGET);

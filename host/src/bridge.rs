@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The bridge: a vhost-user backend that wires client VMs to the service VM.
+//! The bridge: it wires client VMs to the service VM.
 //!
 //! A client's QEMU connects to a socket and says where the client's memory and ring are. The bridge hands both to the service VM and
 //! goes back to sleep: from then on the client's kick is an interrupt of the service VM, and the service VM's doorbell is the client's
@@ -8,43 +8,27 @@
 //!
 //! | file             | subject                                                        |
 //! |------------------|----------------------------------------------------------------|
-//! | `slot`           | a socket, and the threads that serve it                        |
-//! | `backend`        | vhost-user requests, one method each                           |
-//! | `device`         | a client's device: what is known of it, when its ring runs     |
-//! | `memory_table`   | a client's memory: checked, and described to the image         |
+//! | `client_memory`  | a client's memory: checked for, and described to, the image    |
 //! | `plane`          | plugging and telling: QMP and the `ctl` export                 |
+//!
+//! Relies on [`crate::vhost_user`] for what is said over the sockets.
 
-mod backend;
-mod device;
-mod memory_table;
+mod client_memory;
 mod plane;
-mod slot;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::qemu::{Exit, Transcript};
 use crate::service_vm::{self, ServiceVm};
+pub use crate::vhost_user::Socket;
+use crate::vhost_user::{Slot, SocketFile};
 use plane::ControlPlane;
-use slot::Slot;
 
 /// The most clients at a time: one slot, and one PCIe root port of the service VM, for each.
 pub const SLOTS: usize = service_vm::PORTS as usize;
-
-/// The longest mount tag, in bytes.
-pub const LONGEST_TAG: usize = 254;
-
-/// One place that a client can attach to.
-#[derive(Debug, Clone)]
-pub struct Socket {
-    /// Where the vhost-user socket is made.
-    pub path: PathBuf,
-    /// The mount tag that a client sees: 1…[`LONGEST_TAG`] bytes.
-    pub tag: String,
-}
 
 /// What to serve, and where.
 #[derive(Debug, Clone)]
@@ -60,6 +44,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Bridge {
     slots: Vec<Slot>,
+    files: Vec<SocketFile>,
     plane: Arc<Mutex<ControlPlane>>,
     vm: ServiceVm,
 }
@@ -77,10 +62,11 @@ impl Bridge {
         let ctl = vm.connect(connections.requests)?;
         let plane = ControlPlane::new(connections.qmp, connections.control, ctl)?;
         let plane = Arc::new(Mutex::new(plane));
-        let mut bridge = Self { slots: Vec::new(), plane, vm };
+        let mut bridge = Self { slots: Vec::new(), files: Vec::new(), plane, vm };
         for (number, socket) in (0..).zip(&options.sockets) {
-            let slot = Slot::listen(number, &socket.path, &socket.tag, bridge.plane.clone())?;
+            let slot = Slot::listen(number, socket, bridge.plane.clone())?;
             bridge.slots.push(slot);
+            bridge.files.push(SocketFile::of(socket));
             log::info!("clients of {:?} connect at {}", socket.tag, socket.path.display());
         }
         Ok(bridge)
@@ -104,7 +90,7 @@ impl Bridge {
         if self.is_readonly() {
             return Ok(());
         }
-        let mut plane = self.plane.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plane = plane::lock(&self.plane);
         // What clients have removed and hold open is removed then. A ring that cannot be let go of does not matter any more.
         for (number, _) in (0..).zip(&self.slots) {
             if let Err(error) = plane.let_go(number) {
@@ -152,14 +138,5 @@ fn check(options: &Options) -> Result<()> {
     if !(1..=SLOTS).contains(&count) {
         bail!("{count} sockets; a service VM has 1 to {SLOTS}");
     }
-    for socket in &options.sockets {
-        if !(1..=LONGEST_TAG).contains(&socket.tag.len()) {
-            bail!(
-                "the mount tag {:?} has {} bytes; it may have 1 to {LONGEST_TAG}",
-                socket.tag,
-                socket.tag.len()
-            );
-        }
-    }
-    Ok(())
+    options.sockets.iter().try_for_each(Socket::check)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
+use skerry::poll::DEFAULT_BOUND;
 use skerry::server::ExportList;
 use skerry_host::bridge::SLOTS;
 use skerry_host::client_vm::{LARGEST_MSIZE, MemorySize};
@@ -22,8 +23,10 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Boot the service VM and a Linux client VM that mounts the volume at /mnt; give a shell in the client.
+    /// Start the server and a Linux client VM that mounts the volume at /mnt; give a shell in the client.
     Vm(Vm),
+    /// Serve the volume from a process of the host, in a sandbox, to client VMs that others start.
+    Serve(Serve),
     /// Measure: prints a table, leaves JSON and charts in target/bench.
     Bench {
         /// What to measure.
@@ -60,6 +63,54 @@ pub enum Benchmark {
     },
 }
 
+/// The options of `skerry serve`.
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_AFTER_HELP)]
+pub struct Serve {
+    /// The ext4 image to serve.
+    #[arg(long, value_name = "IMG")]
+    pub volume: PathBuf,
+    /// Where a client's QEMU connects (vhost-user); may be given several times, one for each client.
+    #[arg(long = "socket", value_name = "PATH", required = true)]
+    pub sockets: Vec<PathBuf>,
+    /// The mount tag of a socket; the first is the first socket's, and so on. Without: skerry.
+    #[arg(long = "tag", value_name = "NAME")]
+    pub tags: Vec<String>,
+    /// One more socket, whose client may also attach to `ctl`: statistics, and the state of the volume.
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Export the directory PATH of the volume instead of all of it; may be given several times.
+    #[arg(long = "export", value_name = "PATH[:OPTION,...]", value_parser = export)]
+    pub exports: Vec<String>,
+    /// Write nothing to the volume.
+    #[arg(long)]
+    pub readonly: bool,
+    /// How long a ring is looked at after a request, at most, before its thread sleeps, in microseconds. How long it is, tunes itself.
+    /// 0: not at all.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BOUND / 1000, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub poll_us: u64,
+    /// What is logged to standard error.
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    pub log_level: Level,
+}
+
+const SERVE_AFTER_HELP: &str = "\
+A client's QEMU needs memory that is shared and sealed, and the 9P device:
+  -object memory-backend-memfd,id=ram,size=SIZE,share=on
+  -machine q35,memory-backend=ram -chardev socket,id=share,path=PATH
+  -device vhost-user-test-device-pci,virtio-id=9,num_vqs=1,vq_size=128,\
+config_size=N,chardev=share   (N: 2 + the length of the tag)
+
+What is written survives whatever happens to this process. Power loss survives
+what was synced. SIGINT or SIGTERM ends it and leaves a clean volume; a second
+one ends it at once. The sockets' files stay; the next server replaces them.
+
+Once it serves, it opens no files and makes no system calls but those that
+docs/threat-model.md lists: SIGSYS ends it if it tries.
+
+Exit status: 128 + n after signal n; 125 if it fails; 2 for a wrong command
+line.";
+
 /// The options of `skerry vm`.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -82,7 +133,10 @@ pub struct Vm {
     /// Add the files in DIR to the client's root: programs, libraries, data.
     #[arg(long, value_name = "DIR", conflicts_with = "no_client")]
     pub files: Option<PathBuf>,
-    /// Boot only the service VM, and print how to attach a client.
+    /// Where the server runs: in a service VM of its own, or as a process of the host in a sandbox (see `skerry serve`).
+    #[arg(long, value_name = "MODE", default_value = "vm")]
+    pub mode: Mode,
+    /// Start only the server, and print how to attach a client.
     #[arg(long)]
     pub no_client: bool,
     /// How many sockets to offer with --no-client: one for each client.
@@ -104,7 +158,7 @@ Options of an export: trust (the client's kernel checks what a user may do;
 the default), check (the server does), readonly, squash=root:UID:GID,
 squash=all:UID:GID. A path has no spaces and no commas.
 
-What is written survives whatever happens to the service VM. Power loss
+What is written survives whatever happens to the server. Power loss
 survives what was synced, and all of it when the command has ended.
 
 Standard input that is no terminal is the command's; without --run, a shell
@@ -125,6 +179,15 @@ fn export(text: &str) -> Result<String, String> {
         return Err("a path with a space or a comma cannot be told to the image or to mount".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Where the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// In a service VM.
+    Vm,
+    /// In a process of the host.
+    Host,
 }
 
 /// Log levels.
@@ -173,9 +236,7 @@ mod tests {
     #[test]
     fn an_export_is_checked_before_anything_is_started() {
         let exports = ["skerry", "vm", "--export", "/home:check", "--export", "/pub:readonly"];
-        let Command::Vm(vm) = Cli::try_parse_from(exports).unwrap().command else {
-            panic!("another command")
-        };
+        let Command::Vm(vm) = Cli::try_parse_from(exports).unwrap().command else { panic!("no vm") };
         assert_eq!(vm.exports, ["/home:check", "/pub:readonly"]);
         for wrong in ["home", "/a b", "/a:loud"] {
             assert!(Cli::try_parse_from(["skerry", "vm", "--export", wrong]).is_err(), "{wrong}");

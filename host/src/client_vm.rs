@@ -7,6 +7,7 @@
 //! a serial line that goes to the log. Relies on `host/provision.sh` for the kernel, and on [`crate::qemu`] that
 //! no QEMU outlives this process.
 
+mod disk;
 mod memory_size;
 mod mount;
 mod root;
@@ -21,11 +22,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::bridge::Socket;
 use crate::client_kernel;
 use crate::qemu::{self, Accelerator, Process};
+use crate::vhost_user::Socket;
 use crate::workspace;
 
+pub use disk::{Disk, DiskAccess};
 pub use memory_size::{MemorySize, MemorySizeError};
 pub use mount::{Cache, LARGEST_MSIZE, Mount};
 pub use streams::Streams;
@@ -40,7 +42,7 @@ const SHOWN_LINES: usize = 20;
 /// Who answers the client's 9P requests.
 #[derive(Debug, Clone)]
 pub enum Server {
-    /// A vhost-user backend that listens on a socket: the bridge.
+    /// A vhost-user backend that listens on a socket: the bridge, or host mode.
     VhostUser(Socket),
     /// QEMU's own server, VirtFS, which serves a directory of the host: the one to compare with. It refuses what writes if the
     /// mount is read-only.
@@ -77,15 +79,6 @@ pub enum Session {
     },
 }
 
-/// A volume that the client sees as the block device `/dev/vda`, next to the share.
-#[derive(Debug, Clone)]
-pub struct Disk {
-    /// The image file.
-    pub image: PathBuf,
-    /// Whether the client can write to it.
-    pub writable: bool,
-}
-
 /// What a client VM is made of.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -97,8 +90,8 @@ pub struct Options {
     pub server: Option<Server>,
     /// The options of that mount.
     pub mount: Mount,
-    /// A block device.
-    pub disk: Option<Disk>,
+    /// Block devices.
+    pub disks: Vec<Disk>,
     /// A directory whose tree is added to the client's root.
     pub files: Option<PathBuf>,
     /// Programs of the host that are added to the client's `/usr/bin`, with their libraries.
@@ -115,7 +108,7 @@ impl Options {
             memory: MemorySize::default(),
             server,
             mount: Mount::default(),
-            disk: None,
+            disks: Vec::new(),
             files: None,
             programs: Vec::new(),
             session: Session::Run(command.into()),
@@ -216,13 +209,7 @@ impl ClientVm {
             }
             None => {}
         }
-        if let Some(disk) = &options.disk {
-            let read_only = if disk.writable { "off" } else { "on" };
-            let image = escaped(&disk.image);
-            command
-                .args(["-drive", &format!("if=none,id=disk,format=raw,readonly={read_only},file={image}")])
-                .args(["-device", "virtio-blk-pci,drive=disk"]);
-        }
+        command.args(disk::arguments(&options.disks)?);
 
         let (sender, events) = channel();
         let control = port(&mut command, "control", "virtserialport,name=skerry.control")?;

@@ -15,7 +15,10 @@
 //! | [`ring_driver`]    | the driver side of a split ring |
 //! | [`client`]         | a 9P client over any ring |
 //! | [`front_end`]      | a vhost-user front end: a client without Linux |
-//! | [`bridge`]         | the vhost-user backend that wires client VMs to the service VM |
+//! | [`vhost_user`]     | the vhost-user backend: sockets, devices, clients' memory |
+//! | [`bridge`]         | who serves the rings: the service VM, wired to its clients |
+//! | [`serve`]          | who serves the rings: this process, in a sandbox |
+//! | [`running_server`] | a server of either mode |
 //! | [`client_kernel`]  | the client's kernel, unpacked |
 //! | [`kernel_modules`] | which modules the client kernel loads, in which order |
 //! | [`initramfs`]      | the archive that is the client VM's root |
@@ -38,8 +41,11 @@ pub mod kernel_modules;
 pub mod qemu;
 pub mod qmp;
 pub mod ring_driver;
+pub mod running_server;
+pub mod serve;
 pub mod service_vm;
 pub mod shared_memory;
+pub mod vhost_user;
 pub mod volume;
 pub mod volume_image;
 pub mod workspace;

@@ -11,6 +11,7 @@ mod bench_command;
 mod cli;
 mod interrupt;
 mod logging;
+mod serve_command;
 mod terminal;
 mod vm_command;
 
@@ -33,6 +34,10 @@ fn main() -> ExitCode {
         cli::Command::Bench { benchmark } => {
             logging::start(log::LevelFilter::Warn);
             bench_command::run(benchmark).map(|()| 0)
+        }
+        cli::Command::Serve(serve) => {
+            logging::start(serve.log_level.filter());
+            serve_command::run(serve)
         }
     };
     match outcome {

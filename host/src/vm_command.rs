@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `skerry vm`: a volume, the service VM, and a client VM with a command or a shell in it.
+//! `skerry vm`: a volume, its server, and a client VM with a command or a shell in it.
 
 use std::fs;
 use std::io;
@@ -9,15 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use skerry_host::bridge::{self, Bridge, Socket};
+use skerry_host::bridge::{self, Socket};
 use skerry_host::client_vm::{
     ClientVm, MOUNT_LIMIT, Mount, Options, Server, Session, Stopper, Streams, memory_arguments,
     share_arguments,
 };
-use skerry_host::{service_vm, volume_image};
+use skerry_host::running_server::{self, RunningServer};
+use skerry_host::{serve, service_vm, volume_image};
 use tempfile::NamedTempFile;
 
-use crate::cli::{Level, Vm};
+use crate::cli::{Level, Mode, Vm};
 use crate::interrupt::Interrupts;
 use crate::say;
 use crate::terminal::{self, RawTerminal};
@@ -25,10 +26,10 @@ use crate::terminal::{self, RawTerminal};
 /// RAM of the service VM, in MiB.
 const SERVICE_MEMORY: u32 = 32;
 
-/// How often the service VM is looked after.
+/// How often the server is looked after.
 const WATCH: Duration = Duration::from_millis(200);
 
-/// How many lines of the service VM's console a message shows.
+/// How many lines of the server's console a message shows.
 const SHOWN_LINES: usize = 20;
 
 /// Runs the command; gives the exit status.
@@ -42,42 +43,56 @@ pub fn run(vm: &Vm) -> Result<u8> {
         .tempdir()
         .context("cannot make a temporary directory for the sockets")?;
     let sockets: Vec<Socket> = (0..vm.sockets).map(|number| socket(directory.path(), number)).collect();
-    let service = service_vm::Options {
-        memory: SERVICE_MEMORY,
-        log_level: log_level(vm.log_level).to_owned(),
-        readonly: vm.readonly,
-        exports: vm.exports.clone(),
-        ..service_vm::Options::new(volume.path())?
-    };
-    say!("booting the service VM ({SERVICE_MEMORY} MiB) with {}", volume.path().display());
-    let mut bridge = Bridge::start(&bridge::Options { service, sockets: sockets.clone() })?;
+    let mut server = start(vm, volume.path(), &sockets)?;
     interrupts.check()?;
-    say!("the service VM runs (process {})", bridge.service_process());
-    if bridge.is_readonly() && !vm.readonly {
+    say!("{} runs (process {})", server.name(), server.process_id());
+    if server.is_readonly() && !vm.readonly {
         say!("{} cannot be written; it is served read-only", volume.path().display());
     }
-    let mount = mount(vm, bridge.is_readonly());
+    let mount = mount(vm, server.is_readonly());
     for socket in &sockets {
         say!("serving the volume as {:?} at {}", socket.tag, socket.path.display());
     }
     let status = if vm.no_client {
-        serve(vm, &mount, &sockets, &mut bridge, &interrupts)
+        wait_for_clients(vm, &mount, &sockets, &mut server, &interrupts)
     } else {
         let socket = sockets.into_iter().next().context("no socket")?;
         let client = client(vm, mount, socket);
-        attend(&client, vm.run.is_none(), &mut bridge, &interrupts)
+        attend(&client, vm.run.is_none(), &mut server, &interrupts)
     };
-    shut_down(bridge);
+    shut_down(server);
     status
 }
 
-/// Leaves a volume behind that is clean, if the service VM still runs.
-fn shut_down(mut bridge: Bridge) {
-    // A service VM that has ended was told of, and can do nothing more.
-    if !matches!(bridge.wait_for(Duration::ZERO), Ok(None)) {
+/// Starts the server in the mode that was asked for.
+fn start(vm: &Vm, volume: &Path, sockets: &[Socket]) -> Result<RunningServer> {
+    let (readonly, exports, sockets) = (vm.readonly, vm.exports.clone(), sockets.to_vec());
+    let log_level = log_level(vm.log_level).to_owned();
+    let options = match vm.mode {
+        Mode::Vm => {
+            say!("booting the service VM ({SERVICE_MEMORY} MiB) with {}", volume.display());
+            let options = service_vm::Options::new(volume)?;
+            let service =
+                service_vm::Options { memory: SERVICE_MEMORY, log_level, readonly, exports, ..options };
+            running_server::Options::Vm(bridge::Options { service, sockets })
+        }
+        Mode::Host => {
+            say!("starting the server with {}", volume.display());
+            let program = std::env::current_exe().context("cannot find this program, to start it again")?;
+            let serve = serve::Options { readonly, exports, ..serve::Options::new(volume, sockets) };
+            running_server::Options::Host { program, serve, log_level }
+        }
+    };
+    RunningServer::start(&options)
+}
+
+/// Leaves a volume behind that is clean, if the server still runs.
+fn shut_down(mut server: RunningServer) {
+    // One that has ended was told of, and can do nothing more.
+    if !matches!(server.wait_for(Duration::ZERO), Ok(None)) {
         return;
     }
-    if let Err(error) = bridge.shut_down() {
+    if let Err(error) = server.shut_down() {
         say!("the volume was not brought to rest ({error:#}); its journal is replayed when it is used next");
     }
 }
@@ -158,7 +173,12 @@ fn client(vm: &Vm, mount: Mount, socket: Socket) -> Options {
 }
 
 /// Boots the client and stays with it to its end.
-fn attend(options: &Options, is_shell: bool, bridge: &mut Bridge, interrupts: &Interrupts) -> Result<u8> {
+fn attend(
+    options: &Options,
+    is_shell: bool,
+    server: &mut RunningServer,
+    interrupts: &Interrupts,
+) -> Result<u8> {
     let streams = Streams {
         // A terminal is the shell's; a command has none.
         stdin: if terminal::is_interactive() && !is_shell {
@@ -175,7 +195,7 @@ fn attend(options: &Options, is_shell: bool, bridge: &mut Bridge, interrupts: &I
     let stopper = client.stopper();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| watch(bridge, &stopper, &over));
+        scope.spawn(|| watch(server, &stopper, &over));
         let status = wait(options, &mut client);
         over.store(true, Ordering::Relaxed);
         status
@@ -194,29 +214,29 @@ fn wait(options: &Options, client: &mut ClientVm) -> Result<u8> {
     status
 }
 
-/// Stops the client when the service VM ends, until the session is over.
-fn watch(bridge: &mut Bridge, stopper: &Stopper, over: &AtomicBool) {
+/// Stops the client when the server ends, until the session is over.
+fn watch(server: &mut RunningServer, stopper: &Stopper, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
-        if let Err(error) = alive(bridge) {
+        if let Err(error) = alive(server) {
             stopper.stop(error);
             return;
         }
     }
 }
 
-/// Fails when the service VM has ended; takes [`WATCH`] if not.
-fn alive(bridge: &mut Bridge) -> Result<()> {
-    let Some(exit) = bridge.wait_for(WATCH)? else { return Ok(()) };
-    let lines = bridge.transcript().last(SHOWN_LINES).join("\n    ");
-    Err(anyhow!("the service VM ended: {exit}; the last lines of its console:\n    {lines}"))
+/// Fails when the server has ended; takes [`WATCH`] if not.
+fn alive(server: &mut RunningServer) -> Result<()> {
+    let Some(exit) = server.wait_for(WATCH)? else { return Ok(()) };
+    let lines = server.transcript().last(SHOWN_LINES).join("\n    ");
+    Err(anyhow!("{} ended: {exit}; the last lines of its console:\n    {lines}", server.name()))
 }
 
 /// Serves clients that others start, until a signal comes.
-fn serve(
+fn wait_for_clients(
     vm: &Vm,
     mount: &Mount,
     sockets: &[Socket],
-    bridge: &mut Bridge,
+    server: &mut RunningServer,
     interrupts: &Interrupts,
 ) -> Result<u8> {
     for socket in sockets {
@@ -224,9 +244,9 @@ fn serve(
         say!("a client's QEMU needs: {}", arguments.join(" "));
         say!("and in the client: mount -t 9p -o {mount} {} /mnt", socket.tag);
     }
-    say!("Ctrl-C ends the service VM");
+    say!("Ctrl-C ends {}", server.name());
     loop {
-        alive(bridge)?;
+        alive(server)?;
         interrupts.check()?;
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The volume's file: checked and locked before a service VM gets it.
+//! The volume's file: checked and locked before it is served.
 //!
-//! The image takes the volume's bytes for its own: nobody else may write them meanwhile. An exclusive `flock` on the file keeps a
+//! The server takes the volume's bytes for its own: nobody else may write them meanwhile. An exclusive `flock` on the file keeps a
 //! second server away for as long as the first one holds it; the kernel drops it with the process.
 
 use std::fs::{File, OpenOptions};
@@ -62,7 +62,7 @@ pub struct Volume {
     path: PathBuf,
     size: u64,
     readonly: bool,
-    _locked: File,
+    locked: File,
 }
 
 impl Volume {
@@ -93,10 +93,16 @@ impl Volume {
             return Err(VolumeError::Size { path, size });
         }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path, size, readonly, _locked: file }),
+            Ok(()) => Ok(Self { path, size, readonly, locked: file }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(VolumeError::InUse { path }),
             Err(error) => Err(open_error(error.into())),
         }
+    }
+
+    /// The file. Closing all copies of it gives up the lock.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.locked
     }
 
     /// Its absolute path.

@@ -185,15 +185,14 @@ impl Record {
         record
     }
 
+    /// The states that this record leads to; those of points that grow are found quickly.
+    pub(super) fn replay(&self) -> Replay<'_> {
+        Replay { record: self, done: 0, bytes: self.initial.clone() }
+    }
+
     /// The state if the program dies after `point` events, in the order in which they are recorded.
     pub(super) fn dead_after(&self, point: usize) -> Vec<u8> {
-        let mut bytes = self.initial.clone();
-        for event in &self.events[..point] {
-            if let Event::Store(offset, stored) | Event::Publish(offset, stored) = event {
-                bytes[*offset..offset + stored.len()].copy_from_slice(stored);
-            }
-        }
-        bytes
+        self.replay().after(point).to_vec()
     }
 
     /// The record of two programs: the first died after `point` events, the second, which `next` is of, went on with
@@ -221,51 +220,82 @@ impl Record {
         (marked, flushed)
     }
 
+    /// As [`Replay::kill`], of one point.
+    pub(super) fn kill(&self, point: usize, numbers: &mut Numbers) -> Crash {
+        self.replay().kill(point, numbers)
+    }
+
+    /// As [`Replay::power_loss`], of one point.
+    pub(super) fn power_loss(&self, point: usize, numbers: &mut Numbers) -> Crash {
+        self.replay().power_loss(point, numbers)
+    }
+}
+
+/// A record, and the bytes after some of its events.
+pub(super) struct Replay<'a> {
+    record: &'a Record,
+    done: usize,
+    bytes: Vec<u8>,
+}
+
+impl Replay<'_> {
+    /// The bytes after `count` events.
+    fn after(&mut self, count: usize) -> &[u8] {
+        if count < self.done {
+            self.bytes.copy_from_slice(&self.record.initial);
+            self.done = 0;
+        }
+        for event in &self.record.events[self.done..count] {
+            if let Event::Store(offset, stored) | Event::Publish(offset, stored) = event {
+                self.bytes[*offset..offset + stored.len()].copy_from_slice(stored);
+            }
+        }
+        self.done = count;
+        &self.bytes
+    }
+
     /// The state if the program dies after `point` events, with some of the stores after the last ordered event.
     ///
     /// A mark has a place in the order too: what it speaks of was ordered by the workload.
-    pub(super) fn kill(&self, point: usize, numbers: &mut Numbers) -> Crash {
-        let mut bytes = self.initial.clone();
+    pub(super) fn kill(&mut self, point: usize, numbers: &mut Numbers) -> Crash {
+        let events = &self.record.events;
         let ordered = |event: &Event| matches!(event, Event::Publish(..) | Event::Flush);
-        let whole = self.events[..point].iter().rposition(ordered).map_or(0, |last| last + 1);
+        let whole = events[..point].iter().rposition(ordered).map_or(0, |last| last + 1);
         // Stores that the compiler moved up from behind `point` are among those that may be there.
-        let end =
-            self.events[point..].iter().position(ordered).map_or(self.events.len(), |next| point + next);
+        let end = events[point..].iter().position(ordered).map_or(events.len(), |next| point + next);
         let likely = 1 + numbers.below(7);
-        for (index, event) in self.events[..end].iter().enumerate() {
+        let mut bytes = self.after(whole).to_vec();
+        for event in &events[whole..end] {
             let (Event::Store(offset, stored) | Event::Publish(offset, stored)) = event else { continue };
-            if index < whole {
-                bytes[*offset..offset + stored.len()].copy_from_slice(stored);
-                continue;
-            }
             for (word, at) in stored.chunks(WORD).zip((*offset..).step_by(WORD)) {
                 if numbers.below(8) < likely {
                     bytes[at..at + word.len()].copy_from_slice(word);
                 }
             }
         }
-        let (marked, flushed) = self.marks(point);
+        let (marked, flushed) = self.record.marks(point);
         Crash { bytes, marked, flushed }
     }
 
     /// The state if the power fails after `point` events, with some version of each sector.
-    pub(super) fn power_loss(&self, point: usize, numbers: &mut Numbers) -> Crash {
-        let durable = self.events[..point].iter().rposition(|event| *event == Event::Flush);
+    pub(super) fn power_loss(&mut self, point: usize, numbers: &mut Numbers) -> Crash {
+        let events = &self.record.events;
+        let durable = events[..point].iter().rposition(|event| *event == Event::Flush);
         let durable = durable.map_or(0, |last| last + 1);
-        let mut bytes = self.initial.clone();
-        let mut versions: BTreeMap<usize, Vec<Vec<u8>>> = BTreeMap::new();
-        let mut newest = bytes.clone();
-        for (index, event) in self.events[..point].iter().enumerate() {
+        let mut bytes = self.after(durable).to_vec();
+        let mut versions: BTreeMap<usize, Vec<[u8; SECTOR]>> = BTreeMap::new();
+        for event in &events[durable..point] {
             let (Event::Store(offset, stored) | Event::Publish(offset, stored)) = event else { continue };
             let range = *offset..offset + stored.len();
-            newest[range.clone()].copy_from_slice(stored);
-            if index < durable {
-                bytes[range].copy_from_slice(stored);
-                continue;
-            }
             for sector in range.start / SECTOR..range.end.div_ceil(SECTOR) {
-                let version = newest[sector * SECTOR..(sector + 1) * SECTOR].to_vec();
-                versions.entry(sector).or_default().push(version);
+                let start = sector * SECTOR;
+                let versions = versions.entry(sector).or_default();
+                let mut version =
+                    versions.last().copied().unwrap_or_else(|| bytes[start..][..SECTOR].try_into().unwrap());
+                let part = range.start.max(start)..range.end.min(start + SECTOR);
+                let stored = &stored[part.start - range.start..part.end - range.start];
+                version[part.start - start..part.end - start].copy_from_slice(stored);
+                versions.push(version);
             }
         }
         // Each sample prefers old or new versions, so that long runs of either are seen too.
@@ -278,7 +308,7 @@ impl Record {
                 _ => {}
             }
         }
-        let (marked, flushed) = self.marks(point);
+        let (marked, flushed) = self.record.marks(point);
         Crash { bytes, marked, flushed }
     }
 }

@@ -250,21 +250,7 @@ mod tests {
     use core::ops::ControlFlow;
     use std::time::{Duration, Instant};
     use std::vec::Vec;
-    use testing::{Image, Numbers, set_superblock};
-
-    /// A region that can be changed again once its volume is gone.
-    struct Borrowed<'a>(&'a [u8]);
-
-    impl Region for Borrowed<'_> {
-        fn len(&self) -> u64 {
-            self.0.len() as u64
-        }
-
-        fn bytes(&self, offset: u64, length: usize) -> Option<&[u8]> {
-            let start = usize::try_from(offset).ok()?;
-            self.0.get(start..start.checked_add(length)?)
-        }
-    }
+    use testing::{Borrowed, Image, Numbers, set_superblock};
 
     /// A sink that only counts.
     struct Counted(u64);

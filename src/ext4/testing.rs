@@ -15,6 +15,7 @@ use super::checksum::crc32c;
 use super::error::Error;
 use super::inode::Inode;
 use crate::fs::{Errno, FileSystem, Node, Timestamp};
+use crate::mem::region::Region;
 use crate::mem::{Full, Sink};
 
 /// The volumes that tests read.
@@ -192,6 +193,20 @@ pub(super) fn set_superblock(volume: &mut [u8], offset: usize, value: &[u8]) {
     superblock[offset..offset + value.len()].copy_from_slice(value);
     let sum = crc32c(u32::MAX, &superblock[..0x3fc]);
     superblock[0x3fc..].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// A region that can be changed again once its volume is gone.
+pub(super) struct Borrowed<'a>(pub &'a [u8]);
+
+impl Region for Borrowed<'_> {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn bytes(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset).ok()?;
+        self.0.get(start..start.checked_add(length)?)
+    }
 }
 
 /// A sink that keeps what it is given, and counts the pieces.

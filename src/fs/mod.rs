@@ -8,6 +8,7 @@
 pub mod command;
 mod errno;
 pub mod synth;
+pub mod volume_state;
 
 use core::ops::ControlFlow;
 

@@ -91,6 +91,16 @@ impl Queue {
         SplitQueue::new(memory, configuration).map(Self::Split)
     }
 
+    /// Whether there are chains to take. See [`SplitQueue::has_available`].
+    ///
+    /// # Errors
+    /// [`Fault`]: the queue must not be used again.
+    pub fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+        match self {
+            Self::Split(queue) => queue.has_available(memory),
+        }
+    }
+
     /// The next chain that the driver made available, if there is one. See [`SplitQueue::pop`].
     ///
     /// # Errors

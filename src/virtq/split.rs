@@ -149,6 +149,14 @@ impl SplitQueue {
         Ok(index != self.next)
     }
 
+    /// Whether the driver has made chains available that were not taken yet.
+    ///
+    /// # Errors
+    /// [`Fault::Placement`], [`Fault::AvailableIndex`]: the queue must not be used again.
+    pub fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+        self.look(memory)
+    }
+
     /// The next chain that the driver made available, if there is one. It is loaded into the two lists, which
     /// are emptied first.
     ///

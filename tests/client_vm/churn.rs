@@ -8,7 +8,7 @@ use skerry_host::bridge::Socket;
 use skerry_host::client_vm::{Options, Server, output};
 
 use super::writing::{empty_volume, judged};
-use super::{long, scratch, served, succeeded};
+use super::{kept, long, scratch, served, succeeded};
 
 #[test]
 fn two_clients_change_one_volume_at_the_same_time() {
@@ -41,6 +41,7 @@ fn two_clients_change_one_volume_at_the_same_time() {
     });
     bridge.shut_down().unwrap();
     judged("e2fsck", &["-fn"], &volume);
+    kept::keep("client", "churn", &volume);
     for said in said {
         assert!(said.contains("compared: ") && !said.contains("differs"), "{said}");
         println!("shown: churn of two clients: {rounds} rounds, {}", said.trim());

@@ -14,7 +14,7 @@ use skerry::wire::OpenFlags;
 use skerry_host::client_vm::{ClientVm, Disk, MOUNT_LIMIT, Mount, Options, Server, Streams, output};
 use skerry_host::service_vm::{self, ServiceVm};
 
-use super::{scratch, served, succeeded};
+use super::{kept, scratch, served, succeeded};
 
 /// An empty volume of 128 MiB.
 pub fn empty_volume(path: &Path) {
@@ -40,8 +40,8 @@ fn what_linux_wrote_is_what_the_kernels_ext4_reads() {
     fs::write(files.join("truth/describe.sh"), include_str!("describe.sh")).unwrap();
     let programs =
         "find xargs getfattr setfattr setfacl sha256sum stat sort truncate touch dd mknod mkfifo cp";
-    let client = |server, disk, command: &str| Options {
-        disk,
+    let client = |server, disks, command: &str| Options {
+        disks,
         files: Some(files.clone()),
         programs: programs.split(' ').map(str::to_owned).collect(),
         ..Options::run(server, command)
@@ -49,13 +49,14 @@ fn what_linux_wrote_is_what_the_kernels_ext4_reads() {
 
     let (bridge, mut sockets) = served(&volume, false, scratch.path(), 1);
     let change = "sh /truth/change.sh /mnt && sh /truth/describe.sh /mnt/work";
-    let written = succeeded(output(&client(sockets.pop().map(Server::VhostUser), None, change)).unwrap());
+    let written =
+        succeeded(output(&client(sockets.pop().map(Server::VhostUser), Vec::new(), change)).unwrap());
     bridge.shut_down().unwrap();
     judged("e2fsck", &["-fn"], &volume);
+    kept::keep("client", "written", &volume);
 
-    let disk = Disk { image: volume.clone(), writable: false };
     let read = "mkdir /disk && mount -t ext4 -o ro /dev/vda /disk && sh /truth/describe.sh /disk/work";
-    let found = succeeded(output(&client(None, Some(disk), read)).unwrap());
+    let found = succeeded(output(&client(None, vec![Disk::read_only(&volume)], read)).unwrap());
     let differing: Vec<_> =
         written.lines().zip(found.lines()).filter(|(ours, theirs)| ours != theirs).collect();
     assert!(differing.is_empty() && written.len() == found.len(), "{differing:#?}");
@@ -110,6 +111,7 @@ fn what_linux_was_told_is_written_survives_the_kill_of_the_service_vm() {
         drop((client, bridge));
         let answered = answered.join().unwrap().map_or(0, |last| last + 1);
 
+        kept::keep("client", &format!("killed-{round}"), &volume);
         // One implementation replays the journal of a copy, ours that of the volume.
         let copy = volume.with_extension("copy");
         fs::copy(&volume, &copy).unwrap();

@@ -82,24 +82,20 @@ pub struct Entry {
     pub name: Vec<u8>,
 }
 
-/// The output of `ls -p`: `/inode/mode/uid/gid/name/size/`, without unused entries.
+/// The output of `ls -p`: `/inode/mode/uid/gid/name/size/` and a newline for each entry, without unused entries. A name may hold a
+/// newline too, and no slash.
 pub fn entries(output: &[u8]) -> Vec<Entry> {
-    output
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| {
-            let fields: Vec<&[u8]> = line.split(|byte| *byte == b'/').collect();
-            let number = |field: &[u8], radix| {
-                u64::from_str_radix(std::str::from_utf8(field).unwrap(), radix).unwrap()
-            };
-            Entry {
-                inode: number(fields[1], 10),
-                mode: number(fields[2], 8).try_into().unwrap(),
-                name: fields[5].to_vec(),
-            }
-        })
-        .filter(|entry| entry.inode != 0)
-        .collect()
+    let number =
+        |field: &[u8], radix| u64::from_str_radix(std::str::from_utf8(field).unwrap(), radix).unwrap();
+    let fields: Vec<&[u8]> = output.split(|byte| *byte == b'/').skip(1).collect();
+    let (entries, rest) = fields.as_chunks::<7>();
+    assert!(rest.is_empty(), "{}", output.escape_ascii());
+    let entry = |[inode, mode, _, _, name, ..]: &[&[u8]; 7]| Entry {
+        inode: number(inode, 10),
+        mode: number(mode, 8).try_into().unwrap(),
+        name: name.to_vec(),
+    };
+    entries.iter().map(entry).filter(|entry| entry.inode != 0).collect()
 }
 
 /// Makes of an access control list as `ea_get` gives it what Linux gives: an entry that names nobody has the id

@@ -89,15 +89,16 @@ impl Pair {
         Ok(())
     }
 
-    /// Runs a sequence to its end, and compares all that is left.
-    pub fn run(&mut self, sequence: &[Operation]) -> Result<(), String> {
+    /// Runs a sequence to its end, and compares all that is left: the volume as it is left by a kill then, or by an orderly end.
+    pub fn run(&mut self, sequence: &[Operation], killed: bool) -> Result<Vec<u8>, String> {
         for operation in sequence {
             self.carry_out(operation)?;
         }
         self.compare_all()?;
+        let left = killed.then(|| self.server.left_by_kill());
         self.carry_out(&Operation::Rest)?;
         self.counts.sequences += 1;
-        Ok(())
+        Ok(left.unwrap_or_else(|| self.server.left_by_rest()))
     }
 
     fn note(&mut self, what: &str) {

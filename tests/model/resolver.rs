@@ -32,7 +32,8 @@ fn xattr_name(n: u8) -> Bytes {
         0..4 => [b"user.".as_slice(), &[b'a' + n]].concat(),
         4 => [b"user.".as_slice(), &[b'n'; 250]].concat(),
         5 => b"trusted.overlay.opaque".to_vec(),
-        6 => b"security.capability".to_vec(),
+        // (Not `security.capability`: whoever is shown the volume by Linux gets no value of that which Linux would not set.)
+        6 => b"security.label".to_vec(),
         7 => b"user.".to_vec(),
         8 => b"unknown.prefix".to_vec(),
         9 => vec![b'u'; 256],

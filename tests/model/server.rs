@@ -208,6 +208,16 @@ impl Server {
         self.volume().status().unwrap()
     }
 
+    /// The volume as a kill at this moment leaves it.
+    pub fn left_by_kill(&self) -> Vec<u8> {
+        self.bytes.clone()
+    }
+
+    /// The volume as the last [`rest`](Self::rest) left it.
+    pub fn left_by_rest(&self) -> Vec<u8> {
+        std::fs::read(self.directory.path().join("volume")).expect("it was checked there")
+    }
+
     /// As at the end of a pass over a ring.
     pub fn commit(&mut self) -> Result<(), String> {
         self.volume().commit().map_err(|errno| format!("commit: {errno}"))

@@ -7,6 +7,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod kept;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use skerry_host::bridge::{self, Bridge};
 use skerry_host::client::{Client, RingTransport};
+use skerry_host::running_server::{self, RunningServer};
+use skerry_host::serve;
 use skerry_host::service_vm::{self, ServiceVm};
 use tempfile::TempDir;
 
@@ -84,6 +88,15 @@ pub const MANY: usize = 1000;
 /// Depth of the directories `deep/d/d/…`.
 pub const DEEP: usize = 40;
 
+/// Where a server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// In a service VM.
+    Vm,
+    /// In a process of the host.
+    Host,
+}
+
 /// A volume in a directory of its own.
 pub struct Volume {
     directory: TempDir,
@@ -105,6 +118,11 @@ impl Volume {
             .expect("mkfs.ext4; install e2fsprogs");
         assert!(status.success(), "mkfs.ext4: {status}");
         Self { directory }
+    }
+
+    /// Leaves the volume as it is now to the judges of `tests/kernel.rs`. No service VM may have it.
+    pub fn keep(&self, name: &str) {
+        kept::keep("writing", name, &self.path());
     }
 
     pub fn path(&self) -> PathBuf {
@@ -135,12 +153,33 @@ impl Volume {
         (vm, client)
     }
 
+    /// What a bridge with `count` sockets is started with.
+    fn bridge_options(&self, count: usize) -> bridge::Options {
+        let socket = |number| bridge::Socket { path: self.socket(number), tag: "skerry".to_owned() };
+        bridge::Options { service: self.service(), sockets: (0..count).map(socket).collect() }
+    }
+
+    /// What a server of either mode with `count` sockets is started with.
+    pub fn server_options(&self, mode: Mode, count: usize) -> running_server::Options {
+        let options = self.bridge_options(count);
+        match mode {
+            Mode::Vm => running_server::Options::Vm(options),
+            Mode::Host => running_server::Options::Host {
+                program: env!("CARGO_BIN_EXE_skerry").into(),
+                serve: serve::Options::new(self.path(), options.sockets),
+                log_level: options.service.log_level,
+            },
+        }
+    }
+
+    /// A server of either mode with `count` sockets.
+    pub fn server(&self, mode: Mode, count: usize) -> RunningServer {
+        RunningServer::start(&self.server_options(mode, count)).expect("the server")
+    }
+
     /// A bridge with `count` sockets.
     pub fn bridge(&self, count: usize) -> Bridge {
-        let sockets =
-            (0..count).map(|number| bridge::Socket { path: self.socket(number), tag: "skerry".to_owned() });
-        let options = bridge::Options { service: self.service(), sockets: sockets.collect() };
-        Bridge::start(&options).expect("the bridge")
+        Bridge::start(&self.bridge_options(count)).expect("the bridge")
     }
 
     pub fn socket(&self, number: usize) -> PathBuf {

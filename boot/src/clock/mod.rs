@@ -128,9 +128,14 @@ impl Timer {
     }
 }
 
-/// Microseconds since [`start`]; not to be relied on before [`calibrate`].
+/// Nanoseconds since [`start`]; not to be relied on before [`calibrate`].
+pub fn nanoseconds_since_start() -> u64 {
+    rate().nanoseconds(ticks().wrapping_sub(START.load(Ordering::Relaxed)))
+}
+
+/// Microseconds since [`start`]; as [`nanoseconds_since_start`].
 pub fn microseconds_since_start() -> u64 {
-    rate().nanoseconds(ticks().wrapping_sub(START.load(Ordering::Relaxed))) / 1000
+    nanoseconds_since_start() / 1000
 }
 
 /// The time of day; never less than before.

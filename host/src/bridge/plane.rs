@@ -8,18 +8,20 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use skerry::wire::{Fid, OpenFlags};
 
-use super::memory_table::MemoryTable;
+use super::client_memory;
 use crate::client::{Client, RingTransport};
 use crate::control_ring::PATIENCE;
 use crate::ivshmem::{self, Doorbell};
 use crate::qmp::Qmp;
 use crate::service_vm::FIRST_PORT;
+use crate::vhost_user::{ClientRing, MemoryTable, RingAddresses, RingServer};
 
 /// How long QEMU may take to take a device out after the image has powered its slot off.
 const UNPLUG_PATIENCE: Duration = Duration::from_secs(10);
@@ -30,23 +32,6 @@ const REST_PATIENCE: Duration = Duration::from_secs(60);
 /// Call eventfds that one plugged device may get, one after the other. Each keeps a descriptor open in QEMU until the device
 /// is unplugged (see [`crate::ivshmem`] for why it cannot leave earlier).
 const CALLS_PER_DEVICE: u32 = 64;
-
-/// A client's ring, ready to be served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RingAddresses {
-    /// Entries.
-    pub size: u32,
-    /// Guest-physical address of the descriptor area.
-    pub desc: u64,
-    /// Guest-physical address of the available ring.
-    pub avail: u64,
-    /// Guest-physical address of the used ring.
-    pub used: u64,
-    /// The next available entry to take.
-    pub next: u16,
-    /// Negotiated feature bits.
-    pub features: u64,
-}
 
 /// The host's handles on the service VM, used by one client at a time.
 #[derive(Debug)]
@@ -94,23 +79,18 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Plugs the client's memory into slot `slot` and has the image serve the ring in it, signalling `call`.
+    /// Plugs the client's memory into slot `slot` and has the image serve the ring in it, signalling its call eventfd.
     ///
     /// # Errors
     /// If the image or QEMU refuses; nothing stays plugged then.
-    pub fn attach(
-        &mut self,
-        slot: u8,
-        memory: &MemoryTable,
-        ring: &RingAddresses,
-        call: &File,
-    ) -> Result<Attached> {
-        let (mut server, socket) = ivshmem::Server::new(memory.file(), memory.size(), 1)?;
-        let doorbell = server.join(call.as_fd())?;
+    pub fn attach(&mut self, slot: u8, ring: ClientRing<'_>) -> Result<Attached> {
+        let (file, size) = client_memory::file(ring.memory)?;
+        let (mut server, socket) = ivshmem::Server::new(file, size, 1)?;
+        let doorbell = server.join(ring.call.as_fd())?;
         let device = Device { id: format!("client{slot}-{}", self.plugged), server };
         self.plugged += 1;
         self.plug(slot, &device, socket.as_fd())?;
-        match self.tell(slot, &attach_command(slot, memory, ring, doorbell)) {
+        match self.tell(slot, &attach_command(slot, ring.memory, ring.addresses, doorbell)) {
             Ok(()) => Ok(Attached { slot, device, calls: 1 }),
             Err(error) => {
                 if let Err(unplug) = self.pull(&device) {
@@ -242,6 +222,36 @@ impl ControlPlane {
     }
 }
 
+/// The plane, also after a thread has panicked with it: the next request finds out what state it is in.
+pub fn lock(plane: &Mutex<ControlPlane>) -> MutexGuard<'_, ControlPlane> {
+    plane.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl RingServer for Mutex<ControlPlane> {
+    type Attached = Attached;
+
+    fn check_memory(&self, memory: &MemoryTable) -> Result<()> {
+        client_memory::file(memory)?;
+        Ok(())
+    }
+
+    fn add_kick(&self, kick: &File) -> Result<()> {
+        lock(self).add_kick(kick)
+    }
+
+    fn attach(&self, slot: u8, ring: ClientRing<'_>) -> Result<Attached> {
+        lock(self).attach(slot, ring)
+    }
+
+    fn change_call(&self, attached: &mut Attached, call: &File) -> Result<bool> {
+        lock(self).change_call(attached, call)
+    }
+
+    fn detach(&self, attached: Attached) -> Result<u16> {
+        lock(self).detach(attached)
+    }
+}
+
 /// The image's command to serve a ring.
 fn attach_command(slot: u8, memory: &MemoryTable, ring: &RingAddresses, doorbell: Doorbell) -> String {
     format!(
@@ -254,7 +264,7 @@ fn attach_command(slot: u8, memory: &MemoryTable, ring: &RingAddresses, doorbell
         ring.next,
         ring.features,
         doorbell.0,
-        memory.describe()
+        client_memory::describe(memory)
     )
 }
 
@@ -266,8 +276,8 @@ fn value<'a>(status: &'a str, key: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bridge::memory_table::Region;
     use crate::shared_memory::SharedMemory;
+    use crate::vhost_user::Region;
     use skerry::fs::command::{Command, MemoryRange};
 
     #[test]

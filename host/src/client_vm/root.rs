@@ -63,7 +63,7 @@ fn wanted_modules<'a>(options: &Options, modules: &KernelModules) -> Vec<&'a str
     if options.server.is_some() {
         wanted.extend(["9pnet_virtio", "9p"]);
     }
-    if options.disk.is_some() {
+    if !options.disks.is_empty() {
         // ext4 asks for this one by an alias, which only modprobe could follow; newer kernels have none.
         wanted.extend(["crc32c_generic"].into_iter().filter(|name| modules.has(name)));
         wanted.extend(["virtio_blk", "ext4"]);

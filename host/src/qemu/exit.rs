@@ -32,6 +32,18 @@ impl From<ExitStatus> for Exit {
     }
 }
 
+impl Exit {
+    /// The exit status of a program that is no QEMU; `None` if a signal ended it.
+    #[must_use]
+    pub fn status(self) -> Option<i32> {
+        match self {
+            Self::Status(status) => Some(status),
+            Self::Guest(value) => Some(i32::from(value) << 1 | 1),
+            Self::Signal(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -99,8 +99,15 @@ impl Transcript {
 }
 
 /// What a console line is worth in the host's log: a warning or error of the image as much as there, all else `info`. That
-/// the image could not start is told by whoever wanted it to.
+/// the image could not start is told by whoever wanted it to. The same goes for the lines of a server in host mode.
 fn level(line: &str) -> log::Level {
+    if let Some(record) = line.strip_prefix("skerry: ") {
+        return match record.split_once(": ") {
+            Some(("error", what)) if !what.starts_with("not started") => log::Level::Error,
+            Some(("warn", _)) => log::Level::Warn,
+            _ => log::Level::Info,
+        };
+    }
     let record = line.strip_prefix('[').and_then(|line| line.split_once("] "));
     match record {
         Some((_, record)) if record.starts_with("ERROR start failed") => log::Level::Info,
@@ -143,6 +150,14 @@ mod tests {
         assert_eq!(level("[  1.000002] INFO  ready"), log::Level::Info);
         assert_eq!(level("[  0.000002] ERROR start failed: no volume"), log::Level::Info);
         assert_eq!(level("ERROR without a time"), log::Level::Info);
+    }
+
+    #[test]
+    fn warnings_and_errors_of_a_server_in_host_mode_keep_their_level() {
+        assert_eq!(level("skerry: error: client 0: stopped: ring"), log::Level::Error);
+        assert_eq!(level("skerry: warn: ext4: the volume is only read"), log::Level::Warn);
+        assert_eq!(level("skerry: error: not started: volume x"), log::Level::Info);
+        assert_eq!(level("skerry: ready: serving x"), log::Level::Info);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::tree::{Tree, Unknown, difference, observe};
 use super::workload::{CALL, COMMITTED, Run, SYNCHRONIZED, UNMOUNTING};
 use crate::ext4::crash::{Event, Record};
 use crate::ext4::superblock::Superblock;
-use crate::ext4::testing::{NOON, Scratch, tool};
+use crate::ext4::testing::{Borrowed, NOON, Scratch, tool};
 use crate::ext4::{MountError, Volume};
 use crate::mem::region::Region;
 
@@ -130,7 +130,7 @@ impl Run {
 
 /// Whether the superblock in `bytes` was being changed in place.
 pub(super) fn is_torn(bytes: &[u8]) -> bool {
-    matches!(Superblock::read(&bytes.to_vec()), Err(MountError::Checksum { .. }))
+    matches!(Superblock::read(&Borrowed(bytes)), Err(MountError::Checksum { .. }))
 }
 
 /// Mounts `region`, to be written.
@@ -143,8 +143,8 @@ pub(super) fn mount<R: Region>(region: R) -> Result<Volume<R>, String> {
 }
 
 /// Recovers `bytes` here: what is seen then, and what is in place once the volume is unmounted.
-pub(super) fn recover(bytes: &[u8]) -> Result<(Tree, Vec<u8>), String> {
-    let volume = mount(bytes.to_vec())?;
+pub(super) fn recover(bytes: Vec<u8>) -> Result<(Tree, Vec<u8>), String> {
+    let volume = mount(bytes)?;
     let tree = observe(&volume, None)?;
     let bytes = volume.unmount().map_err(|errno| errno.to_string())?;
     Ok((tree, bytes))

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::vec::Vec;
 
 use super::judge::{COMMIT, Checker, Legal, Moment, is_torn, moments, mount, recover};
+use super::keep::Kept;
 use super::tree::{Tree, observe};
 use super::workload::{Run, run};
 use crate::ext4::Volume;
@@ -109,18 +110,19 @@ impl Played {
     /// That `crash` is recovered to what is legal, by everybody.
     fn try_state(
         &self,
-        crash: &Crash,
+        crash: Crash,
         legal: &Legal,
         other: Option<&Checker>,
         ours: Option<&Checker>,
     ) -> Result<(), String> {
-        let (tree, bytes) = recover(&crash.bytes)?;
+        let copy = other.map(|checker| (checker, crash.bytes.clone()));
+        let (tree, bytes) = recover(crash.bytes)?;
         self.judge(&tree, legal)?;
         if let Some(checker) = ours {
             checker.check(&bytes)?;
         }
-        if let Some(checker) = other {
-            let theirs = Volume::mount(checker.recover(&crash.bytes)?).map_err(|error| format!("{error}"))?;
+        if let Some((checker, copy)) = copy {
+            let theirs = Volume::mount(checker.recover(&copy)?).map_err(|error| format!("{error}"))?;
             self.judge(&observe(&theirs, None)?, legal)
                 .map_err(|fault| format!("after e2fsck -p: {fault}"))?;
         }
@@ -134,9 +136,10 @@ fn try_all(
     kind: &str,
     points: &[usize],
     every: usize,
-    state: impl Fn(usize) -> (Crash, Legal),
+    mut state: impl FnMut(usize) -> (Crash, Legal),
 ) {
     let checker = Checker::new();
+    let mut kept = Kept::new(played.name, kind, points.len(), count(10, 60));
     let (mut torn, mut judged) = (0, 0);
     for (index, &point) in points.iter().enumerate() {
         let (crash, legal) = state(point);
@@ -145,10 +148,11 @@ fn try_all(
             torn += 1;
             assert!(played.moments[point].at_rest, "{}: torn at event {point}", played.name);
         }
+        kept.offer(point, &crash.bytes, played.moments[point].at_rest);
         let other = (index.is_multiple_of(every) && !is_torn).then_some(&checker);
         judged += usize::from(other.is_some());
         let ours = (index.is_multiple_of(count(2, 25)) || is_torn).then_some(&checker);
-        let verdict = played.try_state(&crash, &legal, other, ours);
+        let verdict = played.try_state(crash, &legal, other, ours);
         let length = played.record().len();
         assert_eq!(verdict, Ok(()), "{}, {kind}, event {point} of {length}", played.name);
         if index > 0 && index.is_multiple_of(PROGRESS) {
@@ -157,24 +161,29 @@ fn try_all(
     }
     let tried = points.len();
     say(&format!(
-        "{}: {kind}: {tried} states, {judged} of them also by e2fsck, {torn} only by us",
-        played.name
+        "{}: {kind}: {tried} states, {judged} of them also by e2fsck, {torn} only by us; {}",
+        played.name,
+        kept.finish()
     ));
     assert!(torn <= TORN);
 }
 
 fn death(played: &Played) {
-    let points = played.points(300, &mut Numbers(41));
+    let mut points = played.points(300, &mut Numbers(41));
+    points.sort_unstable();
+    let mut replay = played.record().replay();
     try_all(played, "death", &points, count(4, 100), |point| {
-        let crash = played.record().kill(point, &mut Numbers(point as u64 * 2 + 1));
+        let crash = replay.kill(point, &mut Numbers(point as u64 * 2 + 1));
         (crash, played.run.after_death(played.record(), &played.moments, point))
     });
 }
 
 fn loss(played: &Played) {
-    let points = played.points(300, &mut Numbers(43));
+    let mut points = played.points(300, &mut Numbers(43));
+    points.sort_unstable();
+    let mut replay = played.record().replay();
     try_all(played, "loss of power", &points, count(4, 100), |point| {
-        let crash = played.record().power_loss(point, &mut Numbers(point as u64 * 2 + 1));
+        let crash = replay.power_loss(point, &mut Numbers(point as u64 * 2 + 1));
         (crash, played.run.after_loss(&played.moments[point]))
     });
 }
@@ -190,8 +199,8 @@ fn recovery(played: &Played) {
         // Every store before is there: what follows is recorded behind it.
         let whole = played.record().dead_after(point);
         let legal = played.run.after_death(played.record(), &played.moments, point);
-        let (_, bytes) = recover(&whole).unwrap();
-        assert_eq!(recover(&whole).unwrap().1, bytes, "a second recovery is the same");
+        let (_, bytes) = recover(whole.clone()).unwrap();
+        assert_eq!(recover(whole.clone()).unwrap().1, bytes, "a second recovery is the same");
         let volume = mount(Recorder::new(whole)).unwrap();
         let record = played.record().followed_by(point, volume.region.record());
         let own = moments(&record);
@@ -199,7 +208,7 @@ fn recovery(played: &Played) {
         for _ in 0..count(6, 12) {
             let at = point + numbers.below(record.len() - point);
             let crash = record.kill(at, &mut numbers);
-            let verdict = played.try_state(&crash, &legal, None, (tried % 4 == 0).then_some(&checker));
+            let verdict = played.try_state(crash, &legal, None, (tried % 4 == 0).then_some(&checker));
             assert_eq!(verdict, Ok(()), "{}: death {point}, then {at} of {}", played.name, record.len());
             let crash = record.power_loss(at, &mut numbers);
             let mut legal = played.run.after_loss(&played.moments[point]);
@@ -207,12 +216,8 @@ fn recovery(played: &Played) {
             if durable == played.moments[point].transactions {
                 legal.trees = played.run.after_death(played.record(), &played.moments, point).trees;
             }
-            let verdict = played.try_state(
-                &crash,
-                &legal,
-                (tried % 8 == 0 && !is_torn(&crash.bytes)).then_some(&checker),
-                None,
-            );
+            let other = (tried % 8 == 0 && !is_torn(&crash.bytes)).then_some(&checker);
+            let verdict = played.try_state(crash, &legal, other, None);
             assert_eq!(verdict, Ok(()), "{}: death {point}, then loss {at} of {}", played.name, record.len());
             tried += 2;
         }
@@ -253,7 +258,7 @@ fn a_recovery_that_is_crashed_is_done_again_with_large_blocks() {
 /// How many of `states` are judged wrong.
 fn wrong(played: &Played, states: impl Iterator<Item = (Crash, Legal)>) -> (usize, usize) {
     states.fold((0, 0), |(tried, wrong), (crash, legal)| {
-        (tried + 1, wrong + usize::from(played.try_state(&crash, &legal, None, None).is_err()))
+        (tried + 1, wrong + usize::from(played.try_state(crash, &legal, None, None).is_err()))
     })
 }
 

@@ -15,6 +15,7 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
 
+use super::RingServer;
 use super::device::{Device, OFFERED, VringAddresses};
 use super::memory_table::{MemoryTable, Region};
 
@@ -35,7 +36,7 @@ fn not_offered<T>(what: &'static str) -> Result<T> {
     Err(Error::InvalidOperation(what))
 }
 
-impl VhostUserBackendReqHandlerMut for Device {
+impl<S: RingServer> VhostUserBackendReqHandlerMut for Device<S> {
     fn set_owner(&mut self) -> Result<()> {
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! One socket and the client that is connected to it.
 //!
 //! Two threads: one accepts, so that a second client hears at once that the socket is taken; the other serves the
-//! requests of the first.
+//! requests of the first. Both are there from the start: no thread is made when a client comes.
 
 use std::fs;
 use std::io;
@@ -11,6 +11,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use rustix::net::Shutdown;
 use vhost::vhost_user::{BackendReqHandler, Error};
 
 use super::device::Device;
-use super::plane::ControlPlane;
+use super::{RingServer, Socket};
 
 /// How long a new client waits for the former one's ring to be let go of.
 const HANDOVER: Duration = Duration::from_secs(15);
@@ -29,49 +30,86 @@ const HANDOVER: Duration = Duration::from_secs(15);
 /// How much earlier than the former client's hang-up a new client may come.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// A listening socket with its threads. Dropping it ends both and removes the socket.
+/// How long to wait for better times when the system has no descriptor for a new connection.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The file of a socket. Dropping it removes the file.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl SocketFile {
+    /// The file of `socket`, which was made by [`Slot::listen`].
+    #[must_use]
+    pub fn of(socket: &Socket) -> Self {
+        Self(socket.path.clone())
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that is gone already needs no removing.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A listening socket with its threads. Dropping it ends both; the socket's file stays.
 #[derive(Debug)]
 pub struct Slot {
-    path: PathBuf,
     listener: Arc<UnixListener>,
     shared: Arc<Shared>,
-    acceptor: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// What both threads see.
 #[derive(Debug)]
 struct Shared {
     number: u8,
-    tag: String,
-    plane: Arc<Mutex<ControlPlane>>,
     ending: AtomicBool,
+    /// From the moment that a client is taken until its ring is let go of.
+    serving: AtomicBool,
     /// The connection that is being served.
     connection: Mutex<Option<UnixStream>>,
 }
 
 impl Slot {
-    /// Listens at `path` for clients of slot `number`.
+    /// Listens at the socket's path for clients of slot `number`, whose rings `server` serves.
     ///
     /// # Errors
     /// If the path cannot be listened at, or another process does.
-    pub fn listen(number: u8, path: &Path, tag: &str, plane: Arc<Mutex<ControlPlane>>) -> Result<Self> {
-        let listener = Arc::new(bind(path)?);
-        let connection = Mutex::new(None);
+    pub fn listen<S: RingServer>(number: u8, socket: &Socket, server: Arc<S>) -> Result<Self> {
+        let listener = Arc::new(bind(&socket.path)?);
         let shared = Arc::new(Shared {
             number,
-            tag: tag.to_owned(),
-            plane,
             ending: AtomicBool::new(false),
-            connection,
+            serving: AtomicBool::new(false),
+            connection: Mutex::new(None),
         });
-        let acceptor = thread::Builder::new().name(format!("slot {number}")).spawn({
-            let (listener, shared) = (listener.clone(), shared.clone());
-            move || accept(&listener, &shared)
+        let mut slot = Self { listener: listener.clone(), shared: shared.clone(), threads: Vec::new() };
+        let (sender, connections) = channel();
+        let tag = socket.tag.clone();
+        slot.spawn("client", {
+            let shared = shared.clone();
+            move || serve_each(&connections, &shared, &tag, &server)
         })?;
-        Ok(Self { path: path.to_owned(), listener, shared, acceptor: Some(acceptor) })
+        slot.spawn("accept", move || accept(&listener, &sender, &shared))?;
+        Ok(slot)
     }
 
-    /// Says that the bridge is about to end: what fails from now on is no news.
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let name = format!("{name} {}", self.shared.number);
+        let (started, runs) = channel();
+        let work = move || {
+            // Nobody waits for it if the thread that spawns this one is gone.
+            let _ = started.send(());
+            work();
+        };
+        self.threads.push(thread::Builder::new().name(name).spawn(work)?);
+        // It has made the system calls of a thread's start: a sandbox need not allow them any more.
+        let _ = runs.recv();
+        Ok(())
+    }
+
+    /// Says that the server is about to end: what fails from now on is no news.
     pub fn end(&self) {
         self.shared.ending.store(true, Ordering::Relaxed);
     }
@@ -85,10 +123,9 @@ impl Drop for Slot {
         if let Some(connection) = &*self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = connection.shutdown(std::net::Shutdown::Both);
         }
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
-        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -112,40 +149,46 @@ fn bind(path: &Path) -> Result<UnixListener> {
     UnixListener::bind(path).with_context(|| format!("cannot listen at {shown}"))
 }
 
-/// Takes connections until the slot ends.
-fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
-    let mut serving: Option<JoinHandle<()>> = None;
-    while let Ok((stream, _)) = listener.accept() {
+/// Takes connections until the slot ends, and hands them on one at a time.
+fn accept(listener: &UnixListener, connections: &Sender<UnixStream>, shared: &Shared) {
+    let number = shared.number;
+    loop {
+        let accepted = listener.accept();
         if shared.ending.load(Ordering::Relaxed) {
-            break;
+            return;
         }
-        if let Some(former) = serving.take() {
-            if !wait_for_end(&former, shared) {
-                log::warn!("client {}: its socket is taken, a second client is turned away", shared.number);
-                serving = Some(former);
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                log::error!("client {number}: cannot be accepted: {error}");
+                thread::sleep(PAUSE);
                 continue;
             }
-            let _ = former.join();
+        };
+        if !wait_for_end(shared) {
+            log::warn!("client {number}: its socket is taken, a second client is turned away");
+            continue;
         }
         match stream.try_clone() {
             Ok(copy) => *shared.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy),
             Err(error) => {
-                log::error!("client {}: {error}", shared.number);
+                log::error!("client {number}: {error}");
                 continue;
             }
         }
-        let shared = shared.clone();
-        serving = Some(thread::spawn(move || serve(stream, &shared)));
-    }
-    if let Some(serving) = serving {
-        let _ = serving.join();
+        // Relaxed: only this thread sets it, and the channel orders what follows.
+        shared.serving.store(true, Ordering::Relaxed);
+        if connections.send(stream).is_err() {
+            return;
+        }
     }
 }
 
-/// Whether the thread of the former client has ended; a client that has hung up is given time to be detached.
-fn wait_for_end(former: &JoinHandle<()>, shared: &Shared) -> bool {
+/// Whether the former client has ended; one that has hung up is given time to be detached.
+fn wait_for_end(shared: &Shared) -> bool {
     let end = Instant::now() + HANDOVER;
-    while !former.is_finished() {
+    // Acquire: pairs with the release in `serve_each`; the former client's ring is let go of.
+    while shared.serving.load(Ordering::Acquire) {
         let connection = shared.connection.lock().unwrap_or_else(PoisonError::into_inner);
         // Its thread forgets the connection before it detaches the ring.
         let connected = connection.as_ref().is_some_and(|connection| !has_hung_up(connection));
@@ -165,11 +208,25 @@ fn has_hung_up(connection: &UnixStream) -> bool {
     rustix::event::poll(&mut hang_up, grace.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
+/// Serves one client after the other, until there are no more.
+fn serve_each<S: RingServer>(
+    connections: &Receiver<UnixStream>,
+    shared: &Shared,
+    tag: &str,
+    server: &Arc<S>,
+) {
+    for stream in connections {
+        let device = Device::new(shared.number, tag.to_owned(), server.clone());
+        serve(stream, shared, Arc::new(Mutex::new(device)));
+        // Release: see `wait_for_end`.
+        shared.serving.store(false, Ordering::Release);
+    }
+}
+
 /// Serves one client until it hangs up or errs.
-fn serve(stream: UnixStream, shared: &Shared) {
+fn serve<S: RingServer>(stream: UnixStream, shared: &Shared, device: Arc<Mutex<Device<S>>>) {
     let number = shared.number;
     log::debug!("client {number}: connected");
-    let device = Arc::new(Mutex::new(Device::new(number, shared.tag.clone(), shared.plane.clone())));
     let mut handler = BackendReqHandler::from_stream(stream, device.clone());
     let end = loop {
         if let Err(error) = handler.handle_request() {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! One client's virtio-9p device: what its QEMU has said so far, and the ring that the image serves when all of it is there.
+//! One client's virtio-9p device: what its QEMU has said so far, and the ring that is served when all of it is there.
 //!
 //! A ring runs when its addresses, memory, kick and call are known and it is enabled (vhost-user, "Ring states"). Every change
 //! goes through [`Device::settle`], which attaches or detaches accordingly.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
 use super::memory_table::MemoryTable;
-use super::plane::{Attached, ControlPlane, RingAddresses};
+use super::{ClientRing, RingAddresses, RingServer};
 use crate::event::Event;
 use crate::ring_driver::features;
 
@@ -40,38 +40,38 @@ pub struct VringAddresses {
 
 /// A client's device.
 #[derive(Debug)]
-pub struct Device {
+pub struct Device<S: RingServer> {
     slot: u8,
     tag: String,
-    plane: Arc<Mutex<ControlPlane>>,
+    server: Arc<S>,
     features: u64,
     size: u32,
     next: u16,
     addresses: Option<VringAddresses>,
     memory: Option<MemoryTable>,
     kick: Option<File>,
-    /// Whether `kick` wakes the service VM already.
-    kick_wakes: bool,
+    /// Whether the server knows of `kick`.
+    kick_is_known: bool,
     call: Option<File>,
     enabled: bool,
-    attached: Option<Attached>,
+    attached: Option<S::Attached>,
 }
 
-impl Device {
+impl<S: RingServer> Device<S> {
     /// A device of which nothing is known but its tag.
     #[must_use]
-    pub fn new(slot: u8, tag: String, plane: Arc<Mutex<ControlPlane>>) -> Self {
+    pub fn new(slot: u8, tag: String, server: Arc<S>) -> Self {
         Self {
             slot,
             tag,
-            plane,
+            server,
             features: 0,
             size: 0,
             next: 0,
             addresses: None,
             memory: None,
             kick: None,
-            kick_wakes: false,
+            kick_is_known: false,
             call: None,
             enabled: false,
             attached: None,
@@ -97,6 +97,7 @@ impl Device {
     pub fn set_memory(&mut self, memory: MemoryTable) -> Result<()> {
         let differs = |device: &Self| !device.memory.as_ref().is_some_and(|old| old.is_same(&memory));
         if differs(self) {
+            self.server.check_memory(&memory)?;
             self.change(|_| true, |device| device.memory = Some(memory))?;
         }
         Ok(())
@@ -131,7 +132,7 @@ impl Device {
             |_| true,
             |device| {
                 device.kick = kick;
-                device.kick_wakes = false;
+                device.kick_is_known = false;
             },
         )
     }
@@ -140,14 +141,14 @@ impl Device {
     pub fn set_call(&mut self, call: Option<File>) -> Result<()> {
         let call = match call {
             Some(call) => call,
-            // The client polls. The image signals all the same, an eventfd that nobody waits for.
+            // The client polls. It is signalled all the same, by an eventfd that nobody waits for.
             None => Event::new()?.into(),
         };
         let Some(attached) = &mut self.attached else {
             self.call = Some(call);
             return self.settle();
         };
-        let changed = lock(&self.plane).change_call(attached, &call)?;
+        let changed = self.server.change_call(attached, &call)?;
         self.call = Some(call);
         if changed {
             // What was signalled while the eventfds changed may have gone to the old one.
@@ -172,11 +173,11 @@ impl Device {
     /// Forgets all that the client has said.
     pub fn reset(&mut self) -> Result<()> {
         let stopped = self.stop();
-        *self = Self::new(self.slot, std::mem::take(&mut self.tag), self.plane.clone());
+        *self = Self::new(self.slot, std::mem::take(&mut self.tag), self.server.clone());
         stopped
     }
 
-    /// Whether the image serves the ring.
+    /// Whether the ring is served.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.attached.is_some()
@@ -224,13 +225,11 @@ impl Device {
             next: self.next,
             features: self.features & DRIVER_FEATURES,
         };
-        let mut plane = lock(&self.plane);
-        if !self.kick_wakes {
-            plane.add_kick(kick)?;
-            self.kick_wakes = true;
+        if !self.kick_is_known {
+            self.server.add_kick(kick)?;
+            self.kick_is_known = true;
         }
-        let attached = plane.attach(self.slot, memory, &ring, call)?;
-        drop(plane);
+        let attached = self.server.attach(self.slot, ClientRing { memory, addresses: &ring, kick, call })?;
         log::info!(
             "client {}: attached, {} MiB of memory, a ring of {} entries",
             self.slot,
@@ -244,7 +243,7 @@ impl Device {
     /// Stops the ring, if it runs, and keeps where it stopped.
     fn stop(&mut self) -> Result<()> {
         let Some(attached) = self.attached.take() else { return Ok(()) };
-        self.next = lock(&self.plane).detach(attached)?;
+        self.next = self.server.detach(attached)?;
         log::info!("client {}: detached", self.slot);
         Ok(())
     }
@@ -259,9 +258,4 @@ impl Device {
         }
         Ok(())
     }
-}
-
-/// The plane, also after a thread has panicked with it: the next request finds out what state it is in.
-fn lock(plane: &Mutex<ControlPlane>) -> MutexGuard<'_, ControlPlane> {
-    plane.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! A client's memory, as its QEMU tells it (`VHOST_USER_SET_MEM_TABLE`): checked, and translated for the image.
+//! A client's memory, as its QEMU tells it (`VHOST_USER_SET_MEM_TABLE`): checked, and translated.
 
-use std::fmt::Write;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 
+use rustix::fs::fstat;
 use skerry::fs::command::MAX_MEMORY_RANGES;
-
-use crate::ivshmem::{self, IvshmemError};
 
 /// A range of a client's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,40 +21,39 @@ pub struct Region {
     pub offset: u64,
 }
 
-/// Why a client's memory cannot be handed to the service VM.
+/// Why a client's memory cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryTableError {
-    /// There is none, or more than the image keeps.
+    /// There is none, or more than is kept.
     #[error("the client has {0} memory regions; 1 to {MAX_MEMORY_RANGES} can be served")]
     Count(usize),
-    /// Its regions are of different files.
-    #[error(
-        "the client's memory is spread over several files; give its QEMU one: \
-         -object memory-backend-memfd,id=m,size=SIZE,share=on -machine memory-backend=m"
-    )]
-    SeveralFiles,
-    /// A region is not in the file.
+    /// A region is not in its file.
     #[error("the client's memory region {0:x?} leaves its file of {1} bytes")]
     OutsideFile(Region, u64),
-    /// The file has a size that the service VM cannot map.
-    #[error("the client's {0}")]
-    Size(IvshmemError),
-    /// The file cannot be asked.
+    /// A file cannot be asked.
     #[error("the client's memory: {0}")]
-    File(std::io::Error),
+    File(io::Error),
 }
 
-/// A client's whole memory: one file, and where its parts appear to the client.
+/// The file of a region.
+#[derive(Debug)]
+struct Backing {
+    file: File,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// Length in bytes.
+    size: u64,
+}
+
+/// A client's whole memory: its regions, each with the file that it is in.
 #[derive(Debug)]
 pub struct MemoryTable {
     regions: Vec<Region>,
-    file: File,
-    size: u64,
-    identity: (u64, u64),
+    files: Vec<Backing>,
 }
 
 impl MemoryTable {
-    /// Checks that `regions` lie in one file (`files` has one descriptor for each) of a size that the service VM can map.
+    /// Checks that each of `regions` lies in its file of `files`.
     ///
     /// # Errors
     /// [`MemoryTableError`].
@@ -65,46 +61,45 @@ impl MemoryTable {
         if !(1..=MAX_MEMORY_RANGES).contains(&regions.len()) || files.len() != regions.len() {
             return Err(MemoryTableError::Count(regions.len()));
         }
-        let mut identities = Vec::with_capacity(files.len());
-        for file in &files {
-            let metadata = file.metadata().map_err(MemoryTableError::File)?;
-            identities.push((metadata.dev(), metadata.ino(), metadata.len()));
-        }
-        let (Some(&(device, inode, size)), Some(file)) = (identities.first(), files.into_iter().next())
-        else {
-            return Err(MemoryTableError::Count(0));
-        };
-        if identities.iter().any(|&(other, number, _)| (other, number) != (device, inode)) {
-            return Err(MemoryTableError::SeveralFiles);
-        }
-        ivshmem::check_size(size).map_err(MemoryTableError::Size)?;
-        for &region in &regions {
+        let mut backings = Vec::with_capacity(files.len());
+        for (&region, file) in regions.iter().zip(files) {
+            let status = fstat(&file).map_err(|error| MemoryTableError::File(error.into()))?;
+            let size = u64::try_from(status.st_size).unwrap_or(0);
             let fits = region.offset.checked_add(region.length).is_some_and(|end| end <= size);
             let wraps = region.guest.checked_add(region.length).is_none()
                 || region.user.checked_add(region.length).is_none();
             if !fits || wraps {
                 return Err(MemoryTableError::OutsideFile(region, size));
             }
+            backings.push(Backing { file, identity: (status.st_dev, status.st_ino), size });
         }
-        Ok(Self { regions, file, size, identity: (device, inode) })
+        Ok(Self { regions, files: backings })
     }
 
     /// Whether `other` is the same memory at the same places.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        self.identity == other.identity && self.regions == other.regions
+        let identities = |table: &Self| table.files.iter().map(|file| file.identity).collect::<Vec<_>>();
+        self.regions == other.regions && identities(self) == identities(other)
     }
 
-    /// The file.
+    /// The regions with their files.
+    pub fn regions(&self) -> impl Iterator<Item = (&Region, &File)> {
+        self.regions.iter().zip(self.files.iter().map(|backing| &backing.file))
+    }
+
+    /// The file that all regions are in, with its size in bytes; `None` if they are in several.
     #[must_use]
-    pub fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    pub fn one_file(&self) -> Option<(&File, u64)> {
+        let first = self.files.first()?;
+        let is_one = self.files.iter().all(|file| file.identity == first.identity);
+        is_one.then_some((&first.file, first.size))
     }
 
-    /// The file's size in bytes.
+    /// The sum of the regions' lengths, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.size
+        self.regions.iter().fold(0, |sum, region| sum.saturating_add(region.length))
     }
 
     /// The guest-physical address of the front end's address `user`; `None` if it is in no region.
@@ -114,18 +109,6 @@ impl MemoryTable {
             let distance = user.checked_sub(region.user)?;
             (distance < region.length).then(|| region.guest + distance)
         })
-    }
-
-    /// The value of `memory=` in the image's `attach` command: `guest+length@offset`, separated by commas.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let mut text = String::new();
-        for region in &self.regions {
-            let comma = if text.is_empty() { "" } else { "," };
-            // Writing to a `String` cannot fail.
-            let _ = write!(text, "{comma}{:#x}+{:#x}@{:#x}", region.guest, region.length, region.offset);
-        }
-        text
     }
 }
 
@@ -165,11 +148,6 @@ mod tests {
     }
 
     #[test]
-    fn the_image_is_told_of_every_region() {
-        assert_eq!(split(&memory(2 * MIB)).describe(), "0x0+0x100000@0x0,0x100000000+0x100000@0x100000");
-    }
-
-    #[test]
     fn the_same_table_again_is_recognized() {
         let (one, other) = (memory(2 * MIB), memory(2 * MIB));
         assert!(split(&one).is_same(&split(&one)));
@@ -179,16 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_several_files_is_refused_with_what_to_use() {
+    fn the_regions_may_be_in_several_files_and_it_is_known_whether_they_are() {
+        assert_eq!(split(&memory(2 * MIB)).one_file().map(|(_, size)| size), Some(2 * MIB));
         let regions = vec![region(0, MIB, 0, 0), region(MIB, MIB, MIB, 0)];
-        let error = MemoryTable::new(regions, vec![file(&memory(MIB)), file(&memory(MIB))]).unwrap_err();
-        assert!(error.to_string().contains("memory-backend-memfd"), "{error}");
-    }
-
-    #[test]
-    fn memory_of_an_odd_size_is_refused_with_the_sizes_to_use() {
-        let error = MemoryTable::new(vec![region(0, MIB, 0, 0)], vec![file(&memory(3 * MIB))]).unwrap_err();
-        assert!(error.to_string().contains("use 2M or 4M"), "{error}");
+        let table = MemoryTable::new(regions, vec![file(&memory(MIB)), file(&memory(MIB))]).unwrap();
+        assert!(table.one_file().is_none());
+        assert_eq!((table.size(), table.regions().count()), (2 * MIB, 2));
     }
 
     #[test]

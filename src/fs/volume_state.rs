@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The state of the volume, as `ctl/volume` tells it (`key value` lines), and the wish that it be brought to rest.
+
+use core::fmt;
+
+use super::Errno;
+
+/// How the volume stands, for those who look after it.
+#[derive(Debug, Clone, Copy)]
+pub struct VolumeState {
+    /// Whether it can be changed.
+    pub writable: bool,
+    /// Locked ranges of its files.
+    pub locks: usize,
+    rest_wanted: bool,
+    last_rest: Option<Result<(), Errno>>,
+}
+
+impl VolumeState {
+    /// Nobody wants it to rest.
+    #[must_use]
+    pub fn new(writable: bool) -> Self {
+        Self { writable, locks: 0, rest_wanted: false, last_rest: None }
+    }
+
+    /// Has it brought to rest before the next request.
+    pub fn want_rest(&mut self) {
+        self.rest_wanted = true;
+    }
+
+    /// Whether it is to be brought to rest; asks once.
+    #[must_use]
+    pub fn take_rest_wanted(&mut self) -> bool {
+        core::mem::take(&mut self.rest_wanted)
+    }
+
+    /// Notes what came of bringing it to rest.
+    pub fn set_rest(&mut self, result: Result<(), Errno>) {
+        match result {
+            Ok(()) => log::info!("the volume is at rest"),
+            Err(errno) => log::error!("the volume cannot be brought to rest: {errno:?}"),
+        }
+        self.last_rest = Some(result);
+    }
+}
+
+impl fmt::Display for VolumeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "access {}", if self.writable { "writable" } else { "readonly" })?;
+        writeln!(f, "locks {}", self.locks)?;
+        match self.last_rest {
+            None => writeln!(f, "last_rest never"),
+            Some(Ok(())) => writeln!(f, "last_rest done"),
+            Some(Err(errno)) => writeln!(f, "last_rest failed {errno:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn the_wish_for_rest_is_told_once_and_what_came_of_it_always() {
+        let mut state = VolumeState::new(true);
+        assert_eq!(state.to_string(), "access writable\nlocks 0\nlast_rest never\n");
+        state.want_rest();
+        assert!(state.take_rest_wanted() && !state.take_rest_wanted());
+        state.set_rest(Err(Errno::EIO));
+        assert!(state.to_string().ends_with("last_rest failed EIO\n"));
+    }
+}
