@@ -74,7 +74,7 @@ ext4() {
 model() {
     step "model: random requests against a model in memory"
     leave_anew model
-    host_test --test model -- --nocapture
+    host_test "${release[@]}" --test model -- --nocapture
 }
 
 ring() {
@@ -112,9 +112,6 @@ kernel() {
     host_test --test kernel -- --nocapture
 }
 
-# The volumes that a suite leaves to the step kernel: none from before.
-leave_anew() { rm -rf "target/tmp/volumes/$1"; }
-
 bench() {
     step "bench: the benchmarks run; instructions for each request"
     host/provision-bench.sh
@@ -122,6 +119,9 @@ bench() {
     "$target/release/skerry" bench core --quick >/dev/null
     "$target/release/skerry" bench instructions --check
 }
+
+# The volumes that a suite leaves to the step kernel: none from before.
+leave_anew() { rm -rf "target/tmp/volumes/$1"; }
 
 build_image() { cargo build --locked --quiet --release -p skerry-boot; }
 
