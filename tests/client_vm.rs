@@ -13,6 +13,8 @@ mod host_mode;
 mod idle;
 #[path = "support/kept.rs"]
 mod kept;
+#[path = "client_vm/locks.rs"]
+mod locks;
 #[path = "client_vm/source_tree.rs"]
 mod source_tree;
 #[path = "client_vm/writing.rs"]
