@@ -18,6 +18,12 @@ cp random cut && truncate -s 100001 cut && truncate -s 300000 cut
 : >cut-to-nothing && cat random >cut-to-nothing && : >cut-to-nothing
 dd if=/dev/zero of=synced bs=512 count=9 conv=fsync 2>/dev/null
 
+# Opened in other ways: past the client's pages, synchronized at each write, only if it is new.
+dd if=random of=direct bs=4096 count=64 oflag=direct,dsync 2>/dev/null
+dd if=random of=direct bs=512 count=3 seek=77 oflag=direct conv=notrunc 2>/dev/null
+dd if=direct bs=4096 iflag=direct 2>/dev/null | cmp - direct
+(set -C && echo new >exclusive && ! echo again >exclusive) 2>/dev/null
+
 # Names: many, long, linked, moved, moved over others, removed.
 number=0
 while [ $number -lt 400 ]; do
