@@ -7,6 +7,8 @@
 
 #[path = "support/kept.rs"]
 mod kept;
+#[path = "support/length.rs"]
+mod length;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,9 +32,9 @@ const CUT_BY_THE_CLIENT: &str = "utimensat::subsecond";
 /// Makes as many links as `pathconf` allows. Linux has no such limit for 9P, and pjdfstest skips what it cannot know.
 const NO_LINK_MAX: &str = "link::link_count_max";
 
-/// Operations of each run of fsx: as many as `SKERRY_FSX_OPERATIONS` says.
-fn fsx_operations() -> String {
-    std::env::var("SKERRY_FSX_OPERATIONS").unwrap_or_else(|_| "2000".to_owned())
+/// Operations of each run of fsx.
+fn fsx_operations() -> usize {
+    length::fsx_operations(2000)
 }
 
 /// A directory of its own with a volume of 256 MiB in it.

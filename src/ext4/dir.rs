@@ -370,10 +370,10 @@ impl<'v, R: Region> Directory<'v, R> {
         let raw = self.volume.block(physical)?;
         let verified = &self.volume.verified;
         if self.volume.superblock().has_metadata_csum()
-            && !verified.has_owned(Kind::Records, physical, self.inode.owner())
+            && !verified.has_owned(Kind::Records, physical, self.inode.node())
         {
             self.check_leaf(raw).map_err(|fault| self.damage(DirectoryFault::Leaf { block, fault }))?;
-            verified.note_owned(Kind::Records, physical, self.inode.owner());
+            verified.note_owned(Kind::Records, physical, self.inode.node());
         }
         Ok(raw)
     }

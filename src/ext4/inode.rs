@@ -13,7 +13,7 @@ use super::error::{Damage, Error};
 use super::features::{Incompat, RoCompat};
 use super::field::{le16, le32, split32, split64};
 use super::timestamp;
-use super::verified::{Kind, Owner};
+use super::verified::Kind;
 use super::{Superblock, Volume};
 use crate::fs::{Attributes, Errno, FileKind, Node, Timestamp};
 use crate::mem::region::Region;
@@ -303,11 +303,6 @@ impl<'v> Inode<'v> {
     /// What the file is known by outside.
     pub(super) fn node(&self) -> Node {
         Node(u64::from(self.number) | u64::from(self.generation) << 32)
-    }
-
-    /// Whom the blocks of its directory or extent tree belong to.
-    pub(super) fn owner(&self) -> Owner {
-        Owner::new(self.number, self.generation)
     }
 
     /// What `stat` tells.
