@@ -98,10 +98,15 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn lookup(&self, directory: Node, name: &[u8]) -> Result<Node, Errno> {
+        if let Some(node) = self.remembered.name(directory, name) {
+            return Ok(node);
+        }
         self.directory(directory)
-            .and_then(|directory| {
-                let inode = self.inode(directory.lookup(name)?)?;
+            .and_then(|within| {
+                let (number, block) = within.lookup_in_block(name)?;
+                let inode = self.inode(number)?;
                 check_no_value(&inode)?;
+                self.remembered.set_name(directory, name, inode.node(), block);
                 Ok(inode.node())
             })
             .map_err(|error| error.answer(number(directory).into()))
@@ -115,12 +120,17 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
+        if let Some(attributes) = self.remembered.attributes(node) {
+            return Ok(attributes);
+        }
         let inode = self.file(node).map_err(|error| error.answer(number(node).into()))?;
-        Ok(inode.attributes(self.superblock.block_size))
+        let attributes = inode.attributes(self.superblock.block_size);
+        self.remembered.set_attributes(node, attributes, inode.block);
+        Ok(attributes)
     }
 
     fn read(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
-        let known = self.remembered.get(node.0).and_then(|piece| piece.locate(offset, count));
+        let known = self.remembered.piece(node).and_then(|piece| piece.locate(offset, count));
         if let Some(Range { start, end }) = known {
             return self
                 .put_bytes(start, end - start, sink)
@@ -287,7 +297,7 @@ impl<R: Region> FileSystem for Volume<R> {
         let file = number(node);
         if self.attended.close(file) && self.attended.front(file).is_some() {
             // It may be removed little by little: from now on it is found no more.
-            self.remembered.forget();
+            self.remembered.forget_all();
             self.release_orphan(file);
         }
     }

@@ -111,13 +111,13 @@ impl<R: Region> Volume<R> {
     /// Block `number` of metadata is to be changed: nothing that was found in it holds any longer.
     fn forget_block(&mut self, number: u64) {
         self.verified.forget(number);
-        self.remembered.forget();
+        self.remembered.forget(number);
     }
 
     /// Metadata was changed, no matter which.
     pub(super) fn forget_everything(&mut self) {
         self.verified.forget_all();
-        self.remembered.forget();
+        self.remembered.forget_all();
     }
 
     /// Whether block `number`, which the bitmaps say is free, may be given to somebody: not if the running transaction
