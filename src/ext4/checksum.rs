@@ -6,6 +6,8 @@
 //! ext4 chains them: the result over one piece is the seed for the next, with no inversion at the end. The
 //! tables take 32 KiB; a 4 KiB block is summed in a few microseconds.
 
+use alloc::boxed::Box;
+
 use crc::{Algorithm, CRC_16_MODBUS, CRC_32_ISCSI, CRC_32_MPEG_2, Crc, Table};
 
 /// CRC-32C with ext4's convention for start and end.
@@ -48,6 +50,39 @@ pub(super) fn crc32(seed: u32, bytes: &[u8]) -> u32 {
     digest.finalize()
 }
 
+/// A CRC-32 over so many zero bytes, whatever it was before them, in four steps: bit by bit, the sum is linear in what it was.
+#[derive(Debug)]
+pub(super) struct Crc32Zeros {
+    /// By the number of the byte, and the byte.
+    tables: Box<[[u32; 256]; 4]>,
+}
+
+impl Crc32Zeros {
+    /// For `count` zero bytes.
+    pub(super) fn new(count: usize) -> Self {
+        let zeros = [0; 64];
+        let after_zeros = |state| {
+            let whole = (0..count / zeros.len()).fold(state, |state, _| crc32(state, &zeros));
+            crc32(whole, zeros.get(..count % zeros.len()).unwrap_or_default())
+        };
+        let mut tables = Box::new([[0; 256]; 4]);
+        for (shift, table) in (0..).step_by(8).zip(tables.iter_mut()) {
+            let bits: [u32; 8] = core::array::from_fn(|bit| after_zeros(1 << bit << shift));
+            for (byte, after) in table.iter_mut().enumerate() {
+                let set = bits.iter().enumerate().filter(|(bit, _)| byte >> bit & 1 == 1);
+                *after = set.fold(0, |sum, (_, of_bit)| sum ^ of_bit);
+            }
+        }
+        Self { tables }
+    }
+
+    /// Continues a CRC-32 whose value so far is `seed`.
+    pub(super) fn after(&self, seed: u32) -> u32 {
+        let bytes = self.tables.iter().zip(seed.to_le_bytes());
+        bytes.fold(0, |sum, (table, byte)| sum ^ table.get(usize::from(byte)).copied().unwrap_or_default())
+    }
+}
+
 /// Continues a CRC-16 (polynomial 0x8005, reflected) whose value so far is `seed` over `bytes`. A fresh one starts
 /// with [`u16::MAX`].
 pub(super) fn crc16(seed: u16, bytes: &[u8]) -> u16 {
@@ -76,6 +111,16 @@ mod tests {
     #[test]
     fn crc32_is_the_sum_of_bzip2_without_the_final_inversion() {
         assert_eq!(!crc32(u32::MAX, b"123456789"), 0xfc89_1918);
+    }
+
+    #[test]
+    fn zeros_are_summed_in_four_steps_as_they_are_one_by_one() {
+        for count in [0, 1, 63, 64, 65, 896, 3968] {
+            let (zeros, at_once) = (std::vec![0; count], Crc32Zeros::new(count));
+            for seed in [0, 1, 0x8000_0000, u32::MAX, 0x1234_5678] {
+                assert_eq!(at_once.after(seed), crc32(seed, &zeros), "{count} zeros after {seed:#x}");
+            }
+        }
     }
 
     #[test]

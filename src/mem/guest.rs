@@ -22,7 +22,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, AtomicU32};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::scatter::Segment;
 
@@ -165,8 +165,10 @@ impl GuestRegion {
 
     /// The host memory of `address`, and how many bytes of the region follow from there (1 or more);
     /// `None` if the region does not hold it.
+    #[inline]
     fn at(&self, address: u64) -> Option<(NonNull<u8>, usize)> {
-        let offset = usize::try_from(address.checked_sub(self.guest)?).ok()?;
+        // An address in front of the region gives an offset that is far behind it.
+        let offset = usize::try_from(address.wrapping_sub(self.guest)).ok()?;
         let left = self.length.checked_sub(offset).filter(|&left| left > 0)?;
         // SAFETY: `offset < length`, and `host .. host + length` is one mapped range of at most `isize::MAX`
         // bytes (the contract of `add_region`), so the sum stays inside it.
@@ -182,6 +184,31 @@ impl GuestRegion {
 #[derive(Debug, Default)]
 pub struct GuestMemory {
     regions: heapless::Vec<GuestRegion, MAX_REGIONS>,
+    /// Tells these regions from those of any other memory that there is or was. 0 for none at all.
+    stamp: u64,
+}
+
+/// The stamp that was given last.
+static STAMP: AtomicU64 = AtomicU64::new(0);
+
+/// An alleged structure in guest memory that is looked up time and again, and where it was found.
+#[derive(Debug)]
+pub struct Structure {
+    address: GuestAddress,
+    length: u32,
+    /// The stamp of the memory that it was found in, and where. It says so of all `length` bytes.
+    found: Option<(u64, NonNull<u8>)>,
+}
+
+// SAFETY: the address is followed only under a borrow of the memory that it was found in, whose stamp no other memory has.
+unsafe impl Send for Structure {}
+
+impl Structure {
+    /// The `length` bytes (1 or more) at `address`, which nobody has looked for yet.
+    #[must_use]
+    pub const fn new(address: GuestAddress, length: u32) -> Self {
+        Self { address, length, found: None }
+    }
 }
 
 // SAFETY: the pointers are to mapped memory that belongs to no thread (the contract of `add_region`). It is
@@ -192,7 +219,7 @@ impl GuestMemory {
     /// No memory at all.
     #[must_use]
     pub const fn new() -> Self {
-        Self { regions: heapless::Vec::new() }
+        Self { regions: heapless::Vec::new(), stamp: 0 }
     }
 
     /// Maps the guest addresses `guest .. guest + length` to the memory at `host`.
@@ -225,7 +252,10 @@ impl GuestMemory {
         let index = self.regions.partition_point(|other| other.guest < guest.0);
         self.regions
             .insert(index, GuestRegion { guest: guest.0, length, host })
-            .map_err(|_| RegionError::TooMany)
+            .map_err(|_| RegionError::TooMany)?;
+        // Relaxed: all that matters is that no number is given twice. There are not 2⁶⁴ regions in the life of a program.
+        self.stamp = STAMP.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        Ok(())
     }
 
     /// The regions from the one that holds `address` on; none if no region does.
@@ -283,13 +313,30 @@ impl GuestMemory {
         Ok(Segments { regions: regions.iter(), address: address.0, left: length })
     }
 
+    /// Lends an alleged structure that was looked up before, as [`volatile_slice`](Self::volatile_slice) does, and looks it up
+    /// only if this is not the memory in which it was found, or has other regions now.
+    ///
+    /// # Errors
+    /// As [`volatile_slice`](Self::volatile_slice).
+    #[inline]
+    pub fn structure(&self, structure: &mut Structure) -> Result<VolatileSlice<'_>, BadRange> {
+        if let Some((stamp, start)) = structure.found
+            && stamp == self.stamp
+        {
+            return Ok(VolatileSlice { start, length: structure.length as usize, memory: PhantomData });
+        }
+        let slice = self.volatile_slice(structure.address, structure.length)?;
+        structure.found = Some((self.stamp, slice.start));
+        Ok(slice)
+    }
+
     /// Checks the alleged structure `address .. address + length` (1 byte or more), which must lie in one region,
     /// and lends it.
     ///
     /// # Errors
     /// [`BadRange::Wraps`], [`BadRange::Unmapped`], [`BadRange::Divided`].
     pub fn volatile_slice(&self, address: GuestAddress, length: u32) -> Result<VolatileSlice<'_>, BadRange> {
-        // Fast path: a ring is looked up for each request.
+        // Fast path: a table is looked up for each request.
         if let Some(Segment { start, .. }) = self.segment(address, length) {
             return Ok(VolatileSlice { start, length: length as usize, memory: PhantomData });
         }
@@ -335,6 +382,7 @@ pub struct VolatileSlice<'m> {
 
 impl<'m> VolatileSlice<'m> {
     /// The memory of the `size` bytes at `offset`.
+    #[inline]
     fn at(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
         if offset.checked_add(size).is_none_or(|end| end > self.length) {
             return Err(BadRange::Beyond { offset, size });
@@ -345,6 +393,7 @@ impl<'m> VolatileSlice<'m> {
     }
 
     /// [`at`](Self::at), for a field that is `size` aligned.
+    #[inline]
     fn aligned(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
         let field = self.at(offset, size)?;
         if field.addr().get().is_multiple_of(size) {
@@ -358,6 +407,7 @@ impl<'m> VolatileSlice<'m> {
     ///
     /// # Errors
     /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
+    #[inline]
     pub fn u16_at(&self, offset: usize) -> Result<&'m AtomicU16, BadRange> {
         let field = self.aligned(offset, size_of::<u16>())?;
         // SAFETY: the field is aligned (just checked), mapped, readable and writable for `'m` (what holding a
@@ -371,6 +421,7 @@ impl<'m> VolatileSlice<'m> {
     ///
     /// # Errors
     /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
+    #[inline]
     pub fn u32_at(&self, offset: usize) -> Result<&'m AtomicU32, BadRange> {
         let field = self.aligned(offset, size_of::<u32>())?;
         // SAFETY: as in `u16_at`.

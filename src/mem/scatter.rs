@@ -100,6 +100,7 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     /// [`LoadError`]; the list may hold a part of the buffer then, and should not be used.
+    #[inline]
     pub fn push(&mut self, address: GuestAddress, length: u32) -> Result<(), LoadError> {
         self.length = self.length.checked_add(length).ok_or(LoadError::TooLong)?;
         if let Some(segment) = self.memory.segment(address, length) {
@@ -111,6 +112,7 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
+    #[inline]
     fn append(&mut self, segment: Segment) -> Result<(), LoadError> {
         if let Some(last) = self.list.segments.last_mut()
             && last.region == segment.region
@@ -130,16 +132,19 @@ impl<'a> Loader<'a> {
 
     /// All of the list, to be read.
     #[must_use]
+    #[inline]
     pub fn into_reader(self) -> ScatterReader<'a> {
         ScatterReader { cursor: self.into_cursor() }
     }
 
     /// All of the list, to be written.
     #[must_use]
+    #[inline]
     pub fn into_writer(self) -> ScatterWriter<'a> {
         ScatterWriter { cursor: self.into_cursor(), written: 0 }
     }
 
+    #[inline]
     fn into_cursor(self) -> Cursor<'a> {
         Cursor { segments: &self.list.segments, offset: 0, left: self.length, memory: PhantomData }
     }
@@ -159,9 +164,22 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// Consumes `count` bytes (if that many are left) and shows each contiguous piece of them to `each`. The
     /// pieces are 1 byte or longer, and mapped, readable and writable for `'a`.
+    #[inline]
     fn advance(&mut self, count: usize, mut each: impl FnMut(NonNull<u8>, usize)) -> Option<()> {
         let mut count = u32::try_from(count).ok()?;
         let left = self.left.checked_sub(count)?;
+        // Most of what is asked for ends within the segment in which it begins.
+        if let Some(segment) = self.segments.first()
+            && let Some(end) = self.offset.checked_add(count)
+            && end <= segment.length
+        {
+            if count > 0 {
+                // SAFETY: as below, where `piece` is `count`.
+                each(unsafe { segment.start.add(self.offset as usize) }, count as usize);
+            }
+            (self.offset, self.left) = (end, left);
+            return Some(());
+        }
         while count > 0 {
             let (segment, rest) = self.segments.split_first()?;
             let available = segment.length.checked_sub(self.offset)?;

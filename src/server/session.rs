@@ -16,7 +16,8 @@ use crate::fs::{Errno, FileKind, Node};
 use crate::mem::scatter::{ScatterReader, ScatterWriter};
 use crate::mem::{Full, Short, Sink, Source};
 use crate::wire::{
-    self, Fid, HEADER, Header, MAXWELEM, MessageType, Qid, RREAD_HEADER, Rlerror, Rmessage, Tag, WireError,
+    self, Fid, HEADER, Header, MAXWELEM, MessageType, Qid, RREAD_HEADER, Rlerror, Rmessage, TWRITE_HEADER,
+    Tag, WireError,
 };
 
 /// Smallest `msize` that a session can have: every reply but a long Rreadlink fits it. (Linux asks for at least
@@ -46,6 +47,10 @@ pub struct SessionLimits {
     /// more than 512,000 over virtio.)
     pub max_msize: u32,
 }
+
+/// Bytes of a request that are taken at once, as far as it has them: what may stand before the data of a Twrite. Many requests are
+/// no longer.
+const FIRST_BYTES: usize = TWRITE_HEADER as usize;
 
 /// The private memory in which requests are taken apart and replies put together. One serves any number of
 /// sessions, one request at a time. About 17 KiB.
@@ -132,10 +137,16 @@ impl Session {
 
     /// Gives back what a client that is gone held: its open files, and its locks. Returns whether there was one. Attributes
     /// that it was setting are not set.
+    #[inline]
     pub fn settle(&mut self, exports: &mut Exports<'_>) -> bool {
-        if !self.stale {
-            return false;
+        let stale = self.stale;
+        if stale {
+            self.give_back(exports);
         }
+        stale
+    }
+
+    fn give_back(&mut self, exports: &mut Exports<'_>) {
         exports.locks().release_all(&mut self.locks);
         for (_, handle) in self.fids.iter() {
             if let Ok(attachment) = self.attachments.get(handle.attachment) {
@@ -147,7 +158,6 @@ impl Session {
         self.attribute_names.clear();
         self.new_attributes.clear();
         self.stale = false;
-        true
     }
 
     /// What the session has done since it was made.
@@ -287,9 +297,11 @@ impl Session {
         buffer: &'s mut [u8],
     ) -> Result<(Header, Result<&'s [u8], Errno>), SessionFault> {
         let readable = request.remaining();
-        let mut bytes = [0; HEADER as usize];
-        request.take(&mut bytes).map_err(|Short| SessionFault::RequestTooShort { readable })?;
-        let header = Header::parse(&bytes);
+        let too_short = SessionFault::RequestTooShort { readable };
+        let first = readable.min(FIRST_BYTES);
+        let front = buffer.get_mut(..first).ok_or(too_short)?;
+        request.take(front).map_err(|Short| too_short)?;
+        let header = Header::parse(front.first_chunk().ok_or(too_short)?);
         let size = header.size;
         if size < HEADER {
             return Err(SessionFault::SizeBelowHeader { size });
@@ -303,9 +315,9 @@ impl Session {
         let Some(message) = buffer.get_mut(..header.head_length() as usize) else {
             return Ok((header, Err(Errno::EMSGSIZE)));
         };
-        if let Some((front, body)) = message.split_at_mut_checked(bytes.len()) {
-            front.copy_from_slice(&bytes);
-            request.take(body).map_err(|Short| SessionFault::SizeBeyondChain { size, readable })?;
+        // Of a message that is shorter, what stands behind it was taken too; nobody looks at it.
+        if let Some(rest) = message.get_mut(first..).filter(|rest| !rest.is_empty()) {
+            request.take(rest).map_err(|Short| SessionFault::SizeBeyondChain { size, readable })?;
         }
         Ok((header, Ok(message)))
     }

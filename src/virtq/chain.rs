@@ -109,6 +109,7 @@ impl Walk<'_> {
         Err(Fault::ChainTooLong { head, limit: table.limit })
     }
 
+    #[inline]
     fn buffer(&mut self, descriptor: &Descriptor) -> Result<(), Fault> {
         let head = self.head;
         let total = self.readable.length().checked_add(self.writable.length());
@@ -129,6 +130,7 @@ impl Walk<'_> {
 
 /// Walks the chain that begins at descriptor `head` (which is less than `size`) of the descriptor table, and loads
 /// its buffers into the lists.
+#[inline]
 pub(super) fn walk<'a>(
     memory: &'a GuestMemory,
     descriptors: &VolatileSlice<'_>,

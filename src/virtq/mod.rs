@@ -105,6 +105,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Fault`]: the queue must not be used again.
+    #[inline]
     pub fn pop<'a>(
         &mut self,
         memory: &'a GuestMemory,
@@ -120,6 +121,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Fault`]: the queue must not be used again.
+    #[inline]
     pub fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
         match self {
             Self::Split(queue) => queue.push(memory, token, written),
@@ -130,6 +132,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Fault`]: the queue must not be used again.
+    #[inline]
     pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         match self {
             Self::Split(queue) => queue.publish(memory),
@@ -140,6 +143,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Fault`]: the queue must not be used again.
+    #[inline]
     pub fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         match self {
             Self::Split(queue) => queue.disarm(memory),

@@ -8,19 +8,19 @@ use super::chain::{self, Chain, Token};
 use super::desc::{available_ring, descriptor_table, used_ring};
 use super::notify::need_event;
 use super::{Area, Fault, QueueConfiguration, RingFeatures};
-use crate::mem::guest::{BadRange, GuestAddress, GuestMemory, VolatileSlice};
+use crate::mem::guest::{BadRange, GuestMemory, Structure, VolatileSlice};
 use crate::mem::scatter::ScatterList;
 
 /// A split virtqueue.
 ///
-/// It holds addresses and indices, and no pointer. Each method is given the guest's memory and looks the rings
-/// up in it, so the memory may change between two calls; a ring that is no longer there is a fault.
+/// Each method is given the guest's memory and finds the rings in it, so the memory may change between two calls; a ring that is
+/// no longer there is a fault.
 #[derive(Debug)]
 pub struct SplitQueue {
     size: u16,
-    descriptors: GuestAddress,
-    available: GuestAddress,
-    used: GuestAddress,
+    descriptors: Structure,
+    available: Structure,
+    used: Structure,
     indirect: bool,
     event_idx: bool,
     /// The next entry of the available ring to take.
@@ -78,13 +78,14 @@ impl SplitQueue {
                 return Err(Fault::Alignment { area, address, alignment });
             }
         }
+        let event_idx = features.contains(RingFeatures::EVENT_IDX);
         let mut queue = Self {
             size,
-            descriptors,
-            available,
-            used,
+            descriptors: Structure::new(descriptors, descriptor_table::length(size)),
+            available: Structure::new(available, available_ring::length(size, event_idx)),
+            used: Structure::new(used, used_ring::length(size, event_idx)),
             indirect: features.contains(RingFeatures::INDIRECT_DESC),
-            event_idx: features.contains(RingFeatures::EVENT_IDX),
+            event_idx,
             next,
             available_index: next,
             staged: 0,
@@ -104,40 +105,45 @@ impl SplitQueue {
         Ok(queue)
     }
 
-    fn descriptor_table<'m>(&self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
-        memory
-            .volatile_slice(self.descriptors, descriptor_table::length(self.size))
-            .map_err(placement(Area::Descriptors))
+    #[inline]
+    fn descriptor_table<'m>(&mut self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+        memory.structure(&mut self.descriptors).map_err(placement(Area::Descriptors))
     }
 
-    fn available_ring<'m>(&self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
-        memory
-            .volatile_slice(self.available, available_ring::length(self.size, self.event_idx))
-            .map_err(placement(Area::Available))
+    #[inline]
+    fn available_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+        memory.structure(&mut self.available).map_err(placement(Area::Available))
     }
 
-    fn used_ring<'m>(&self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
-        memory
-            .volatile_slice(self.used, used_ring::length(self.size, self.event_idx))
-            .map_err(placement(Area::Used))
+    #[inline]
+    fn used_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+        memory.structure(&mut self.used).map_err(placement(Area::Used))
     }
 
     /// The field of the available ring at `offset`.
-    fn available_field<'m>(&self, memory: &'m GuestMemory, offset: usize) -> Result<&'m AtomicU16, Fault> {
+    #[inline]
+    fn available_field<'m>(
+        &mut self,
+        memory: &'m GuestMemory,
+        offset: usize,
+    ) -> Result<&'m AtomicU16, Fault> {
         self.available_ring(memory)?.u16_at(offset).map_err(placement(Area::Available))
     }
 
     /// The field of the used ring at `offset`.
-    fn used_field<'m>(&self, memory: &'m GuestMemory, offset: usize) -> Result<&'m AtomicU16, Fault> {
+    #[inline]
+    fn used_field<'m>(&mut self, memory: &'m GuestMemory, offset: usize) -> Result<&'m AtomicU16, Fault> {
         self.used_ring(memory)?.u16_at(offset).map_err(placement(Area::Used))
     }
 
     /// The index of an entry, as an offset into a ring.
+    #[inline]
     fn slot(&self, index: u16) -> u16 {
         index & self.size.wrapping_sub(1)
     }
 
     /// Reads `avail.idx`; returns whether there is an entry to take.
+    #[inline]
     fn look(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         // Acquire: what the driver wrote before it moved `avail.idx` (ring entries, descriptors, buffers) is read after
         // it. Pairs with the write barrier that the driver has before it writes `avail.idx` (section 2.7.13.3).
@@ -162,6 +168,7 @@ impl SplitQueue {
     ///
     /// # Errors
     /// Any [`Fault`] from [`Fault::Placement`] on: the queue must not be used again.
+    #[inline]
     pub fn pop<'a>(
         &mut self,
         memory: &'a GuestMemory,
@@ -188,6 +195,7 @@ impl SplitQueue {
     ///
     /// # Errors
     /// [`Fault::Placement`]: the queue must not be used again.
+    #[inline]
     pub fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
         let ring = self.used_ring(memory)?;
         let element = used_ring::entry(self.slot(self.staged));
@@ -204,6 +212,7 @@ impl SplitQueue {
     ///
     /// # Errors
     /// [`Fault::Placement`]: the queue must not be used again.
+    #[inline]
     pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         let (old, new) = (self.published, self.staged);
         if old != new {
@@ -232,6 +241,7 @@ impl SplitQueue {
     ///
     /// # Errors
     /// [`Fault::Placement`]: the queue must not be used again.
+    #[inline]
     pub fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         // Under `EVENT_IDX` the driver kicks when it passes `avail_event`; the one that is there stays behind.
         if !self.event_idx {
