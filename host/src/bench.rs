@@ -5,12 +5,14 @@
 //!
 //! | module | subject |
 //! |---|---|
+//! | [`boot`]         | from QEMU's start to the first answer; sizes |
 //! | [`core`]         | the core in this process, against other 9P servers: requests per second |
 //! | [`instructions`] | instructions for each request, counted by callgrind |
 //! | [`statistics`]   | medians of rounds |
 //! | [`report`]       | tables, JSON files |
 //! | [`chart`]        | SVG charts |
 
+pub mod boot;
 pub mod chart;
 pub mod core;
 pub mod instructions;

@@ -3,7 +3,7 @@
 //! `skerry bench`: from the options to the benchmark.
 
 use anyhow::Result;
-use skerry_host::bench::{core, instructions};
+use skerry_host::bench::{boot, core, instructions};
 
 use crate::cli::Benchmark;
 
@@ -13,6 +13,7 @@ use crate::cli::Benchmark;
 /// Those of the benchmark.
 pub fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
+        Benchmark::Boot { quick } => boot::run(if *quick { boot::QUICK } else { boot::FULL }),
         Benchmark::Core { quick } => core::run(if *quick { core::Extent::QUICK } else { core::Extent::FULL }),
         Benchmark::Instructions { check, write } => instructions::run(*check, *write),
         Benchmark::Counted { image, row } => instructions::serve(image, *row),

@@ -38,6 +38,12 @@ pub enum Command {
 /// The benchmarks.
 #[derive(Debug, Subcommand)]
 pub enum Benchmark {
+    /// The service VM's start, from QEMU's to the first answer, in parts; the size of the image; the memory that is touched.
+    Boot {
+        /// Only see that it works: two starts.
+        #[arg(long)]
+        quick: bool,
+    },
     /// The core in this process, without Linux and QEMU, and other 9P servers: requests a second.
     Core {
         /// Only see that it works: the figures mean little.
