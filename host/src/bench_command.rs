@@ -15,7 +15,11 @@ pub fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Boot { quick } => boot::run(if *quick { boot::QUICK } else { boot::FULL }),
         Benchmark::Core { quick } => core::run(if *quick { core::Extent::QUICK } else { core::Extent::FULL }),
-        Benchmark::Instructions { check, write } => instructions::run(*check, *write),
+        Benchmark::Instructions { service_vm, check, write } => {
+            let place =
+                if *service_vm { instructions::Place::ServiceVm } else { instructions::Place::Process };
+            instructions::run(place, *check, *write)
+        }
         Benchmark::Counted { image, row } => instructions::serve(image, *row),
     }
 }

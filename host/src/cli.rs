@@ -52,6 +52,9 @@ pub enum Benchmark {
     },
     /// Instructions of the core for each request, counted by callgrind: the same on every machine.
     Instructions {
+        /// Count in a service VM instead, by a plugin of QEMU's translator.
+        #[arg(long)]
+        service_vm: bool,
         /// Fail if a request takes more than 10 % above what host/instructions.json says.
         #[arg(long)]
         check: bool,
