@@ -119,6 +119,7 @@ bench() {
     cargo build --locked --quiet --release -p skerry-host
     "$target/release/skerry" bench core --quick >/dev/null
     "$target/release/skerry" bench boot --quick >/dev/null
+    "$target/release/skerry" bench scale --quick >/dev/null
     "$target/release/skerry" bench instructions --check
     "$target/release/skerry" bench instructions --service-vm --check
 }

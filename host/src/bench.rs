@@ -8,6 +8,7 @@
 //! | [`boot`]         | from QEMU's start to the first answer; sizes |
 //! | [`core`]         | the core in this process, against other 9P servers: requests per second |
 //! | [`instructions`] | instructions for each request, counted by callgrind |
+//! | [`scale`]        | how costs grow with clients, volumes, directories, files |
 //! | [`statistics`]   | medians of rounds |
 //! | [`report`]       | tables, JSON files |
 //! | [`chart`]        | SVG charts |
@@ -17,4 +18,5 @@ pub mod chart;
 pub mod core;
 pub mod instructions;
 pub mod report;
+pub mod scale;
 pub mod statistics;

@@ -3,7 +3,7 @@
 //! `skerry bench`: from the options to the benchmark.
 
 use anyhow::Result;
-use skerry_host::bench::{boot, core, instructions};
+use skerry_host::bench::{boot, core, instructions, scale};
 
 use crate::cli::Benchmark;
 
@@ -19,6 +19,9 @@ pub fn run(benchmark: &Benchmark) -> Result<()> {
             let place =
                 if *service_vm { instructions::Place::ServiceVm } else { instructions::Place::Process };
             instructions::run(place, *check, *write)
+        }
+        Benchmark::Scale { quick } => {
+            scale::run(if *quick { scale::Extent::QUICK } else { scale::Extent::FULL })
         }
         Benchmark::Counted { image, row } => instructions::serve(image, *row),
     }

@@ -62,6 +62,12 @@ pub enum Benchmark {
         #[arg(long, conflicts_with = "check")]
         write: bool,
     },
+    /// How costs grow: with clients, the size of the volume, files in a directory, extents of a file.
+    Scale {
+        /// Only see that it works: small sizes.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Serve requests whose instructions are counted: what `instructions` runs under callgrind.
     #[command(hide = true)]
     Counted {

@@ -17,14 +17,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{Count, OPERATIONS, ROWS, WARM_UP, workload};
-use crate::bench::core::message::Message;
-use crate::bench::core::peer::{Peer, SLOTS, begin, refused, send};
+use crate::bench::core::peer::{Peer, send};
+use crate::bench::core::requests::OverRing;
 use crate::bench::core::ring::Counted;
 use crate::bench::statistics::Sample;
-use crate::control_ring::PATIENCE;
 use crate::image_file::ImageFile;
 use crate::qemu::Accelerator;
-use crate::ring_driver::{Chaining, Requests};
 use crate::service_vm::{Connections, Options, ServiceVm, default_image};
 
 /// The plugin.
@@ -39,9 +37,6 @@ const FUNCTION: &str = "7service10Connection5drain";
 /// What is counted apart: the image's memory routines.
 const APART: [&str; 6] =
     ["memcpy", "memmove", "memset", "memcmp", "bcmp", "16memory_functions12copy_forward"];
-
-/// Bytes of a page: messages are cut as Linux's driver cuts them.
-const PAGE: u32 = 4096;
 
 /// Counts all rows, of the volume in the file `image`.
 ///
@@ -58,10 +53,9 @@ pub(super) fn count(directory: &Path, image: &Path) -> Result<Vec<Count>> {
         log_level: "warn".to_owned(),
         ..Options::new(image)?
     };
-    let (vm, Connections { mut requests, .. }) = ServiceVm::start(&options)?;
-    requests.set_chaining(Chaining { piece: PAGE, indirect: true });
+    let (vm, Connections { requests, .. }) = ServiceVm::start(&options)?;
     let counts = Counts { file: File::open(&counts)? };
-    let mut peer = ServiceRing::new(requests)?;
+    let mut peer = OverRing::new("the service VM", requests)?;
     let mut all = Vec::new();
     for (name, _, counted) in ROWS {
         all.push(row(&mut peer, &counts, name, counted).with_context(|| name.to_owned())?);
@@ -99,14 +93,14 @@ fn plugin_option(plugin: &Path, counts: &Path) -> Result<String> {
 }
 
 /// Counts one row.
-fn row(peer: &mut ServiceRing, counts: &Counts, name: &str, counted: Counted) -> Result<Count> {
+fn row(peer: &mut OverRing, counts: &Counts, name: &str, counted: Counted) -> Result<Count> {
     let of = workload(name)?;
     let script = (of.script)(of, 1);
     send(peer, &script.setup)?;
     peer.load(&script.steps)?;
     let cycles = |least: u64| least.div_ceil(script.operations);
     let steps = script.steps.len();
-    let run = |peer: &mut ServiceRing, least: u64| -> Result<()> {
+    let run = |peer: &mut OverRing, least: u64| -> Result<()> {
         (0..cycles(least)).try_for_each(|_| (0..steps).try_for_each(|step| peer.exchange(step)))
     };
     run(peer, WARM_UP)?;
@@ -204,60 +198,6 @@ fn with_request(passes: &[Pass], expected: usize) -> Result<Vec<Pass>> {
     );
     Ok(passes.iter().filter(|pass| pass.counted >= least).copied().collect())
 }
-
-/// The image, over its preallocated ring.
-struct ServiceRing {
-    requests: Requests,
-    steps: Vec<Vec<Message>>,
-    replies: Vec<Vec<u8>>,
-    msize: u32,
-}
-
-impl ServiceRing {
-    fn new(requests: Requests) -> Result<Self> {
-        let mut peer = Self { requests, steps: Vec::new(), replies: vec![Vec::new(); SLOTS], msize: 0 };
-        peer.msize = begin(&mut peer, b"/")?;
-        Ok(peer)
-    }
-}
-
-impl Peer for ServiceRing {
-    fn name(&self) -> &'static str {
-        "the service VM"
-    }
-
-    fn is_in_process(&self) -> bool {
-        false
-    }
-
-    fn msize(&self) -> u32 {
-        self.msize
-    }
-
-    fn load(&mut self, steps: &[Vec<Message>]) -> Result<()> {
-        self.steps = steps.to_vec();
-        Ok(())
-    }
-
-    fn exchange(&mut self, step: usize) -> Result<()> {
-        for (slot, message) in self.steps[step].iter().enumerate() {
-            let room = if message.room > 0 { READ_HEAD + u32::try_from(message.room)? } else { PAGE };
-            let reply = self.requests.exchange(&message.bytes(), room, PATIENCE)?;
-            if reply.get(4).copied() != Some(message.answer.into()) {
-                return refused("the service VM", message, &reply);
-            }
-            self.replies[slot] = reply;
-        }
-        Ok(())
-    }
-
-    fn reply(&self, slot: usize) -> Vec<u8> {
-        self.replies[slot].clone()
-    }
-}
-
-/// Length of the head of an Rread and of an Rreaddir.
-const READ_HEAD: u32 = 11;
 
 #[cfg(test)]
 mod tests {
