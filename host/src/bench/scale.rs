@@ -28,10 +28,11 @@ use skerry::wire::{Fid, Names, Twalk};
 use super::chart::Lines;
 use super::core::message::Message;
 use super::core::peer::{Peer, ROOT, send};
-use super::core::ring::{self, Ring};
+use super::core::ring::Ring;
 use super::core::thread_time;
 use super::report::{Table, number, path, write_json};
 use super::statistics::Sample;
+use crate::serve::clock;
 use crate::volume_image;
 
 /// How much is measured.
@@ -187,7 +188,7 @@ fn core_with(
     }
     let volume = directory.path().join("volume.ext4");
     format_with(&volume, size, options, &tree)?;
-    let mut ring = Ring::new(&fs::File::open(&volume)?, ring::now)?;
+    let mut ring = Ring::new(&fs::File::open(&volume)?, clock::now)?;
     let mut fids = Vec::new();
     for (name, number) in directories.iter().chain(files).zip(FIRST_FID..) {
         let names = [name.as_bytes()];

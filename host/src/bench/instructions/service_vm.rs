@@ -208,7 +208,8 @@ mod tests {
         let passes = [53, 2000, 53, 53, 228, 2100, 228, 53, 2050]
             .map(|counted| Pass { counted, apart: counted / 100 });
         let found = |expected| {
-            with_request(&passes, expected).map(|found| found.iter().map(|pass| pass.counted).collect())
+            with_request(&passes, expected)
+                .map(|found| found.iter().map(|pass| pass.counted).collect::<Vec<_>>())
         };
         assert_eq!(found(3).unwrap(), vec![2000, 2100, 2050]);
         assert!(found(2).is_err() && found(4).is_err() && found(10).is_err());

@@ -17,6 +17,7 @@ use crate::bench::core::peer::{Peer, send};
 use crate::bench::core::requests::OverRing;
 use crate::bench::core::tree;
 use crate::bench::core::workload::{Script, WORKLOADS};
+use crate::bench::process::processor_time;
 use crate::front_end::{self, FrontEnd};
 use crate::serve::Options;
 use crate::serve::process::ServeProcess;
@@ -113,16 +114,4 @@ fn ask(clients: &mut [&mut OverRing], script: &Script, server: u32) -> Result<(f
         send(*client, &script.teardown)?;
     }
     Ok((requests / elapsed, 1e6 * took / requests))
-}
-
-/// What all threads of a process had of the processors.
-fn processor_time(process: u32) -> Result<Duration> {
-    let mut nanoseconds = 0;
-    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        let account = fs::read_to_string(thread?.path().join("schedstat"))?;
-        let time =
-            account.split_whitespace().next().context("the kernel keeps no account (CONFIG_SCHED_INFO)")?;
-        nanoseconds += time.parse::<u64>()?;
-    }
-    Ok(Duration::from_nanos(nanoseconds))
 }

@@ -4,7 +4,7 @@
 //! The volumes are sparse, with the same few files, made by `mkfs.ext4` with what it does for a volume of that size.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 use super::{Dimension, Extent, MICROSECONDS, format_with};
 use crate::bench::boot;
-use crate::bench::core::ring::{Ring, now};
+use crate::bench::core::ring::Ring;
 use crate::bench::core::workload::WORKLOADS;
 use crate::bench::core::{Measured, measure as measure_core, tree};
-use crate::serve::volume_region;
+use crate::serve::{clock, volume_region};
 use crate::service_vm::Options;
 use crate::{volume, workspace};
 
@@ -45,7 +45,7 @@ pub fn measure(extent: Extent) -> Result<Dimension> {
     for gigabytes in sizes {
         let path = directory.path().join(format!("volume-{gigabytes}.ext4"));
         format_with(&path, gigabytes << 30, &[], &tree)?;
-        let mut core = Ring::new(&fs::File::open(&path)?, now)?;
+        let mut core = Ring::new(&fs::File::open(&path)?, clock::now)?;
         microseconds(&mut core, FIRST, FIRST_WINDOW)?;
         volumes.push((path, core));
         eprintln!("skerry: scale: a volume of {gigabytes} GiB");
@@ -75,10 +75,10 @@ fn microseconds(core: &mut Ring, operation: &str, window: Duration) -> Result<f6
 }
 
 /// Mounts it as host mode does, brings it to rest; how many seconds the first took.
-fn mount(path: &PathBuf) -> Result<f64> {
+fn mount(path: &Path) -> Result<f64> {
     let file = volume::Volume::open(path, false)?;
     let begin = Instant::now();
-    let mut volume = Volume::mount_writable(volume_region::map(file)?, now)?;
+    let mut volume = Volume::mount_writable(volume_region::map(file)?, clock::now)?;
     let elapsed = begin.elapsed();
     volume.rest().map_err(|errno| anyhow!("the volume cannot be brought to rest: {errno:?}"))?;
     Ok(elapsed.as_secs_f64())
