@@ -115,9 +115,13 @@ kernel() {
 bench() {
     step "bench: the benchmarks run; instructions for each request"
     host/provision-bench.sh
+    build_image
     cargo build --locked --quiet --release -p skerry-host
     "$target/release/skerry" bench core --quick >/dev/null
+    "$target/release/skerry" bench boot --quick >/dev/null
+    "$target/release/skerry" bench scale --quick >/dev/null
     "$target/release/skerry" bench instructions --check
+    "$target/release/skerry" bench instructions --service-vm --check
 }
 
 # The volumes that a suite leaves to the step kernel: none from before.

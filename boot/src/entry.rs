@@ -31,6 +31,10 @@ pvh_entry:
     cld
     cli
     mov esi, ebx
+    /* When the image's time begins, in EBX and EBP until there is a stack. */
+    rdtsc
+    mov ebx, edx
+    mov ebp, eax
 
     /* .bss is zero: the loader may have left it to us. Its ends are multiples of 4. */
     mov edi, offset __bss_start
@@ -86,9 +90,13 @@ pvh_entry_64:
     mov fs, ax
     mov gs, ax
     lea rsp, [rip + __stack_main_top]
-    xor ebp, ebp
     /* The first argument; this clears its upper half too. The call leaves RSP as the calling convention wants it. */
     mov edi, esi
+    /* The second. The upper halves of registers are undefined after the change to 64 bits. */
+    shl rbx, 32
+    mov esi, ebp
+    or rsi, rbx
+    xor ebp, ebp
     call {start}
     ud2
 

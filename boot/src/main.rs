@@ -41,9 +41,10 @@ mod service_loop;
 mod startup;
 mod virtio_pci;
 
-/// Called by [`entry`], once, on the main stack, with the physical address of the start info.
-extern "C" fn start(start_info: u32) -> ! {
-    clock::start();
+/// Called by [`entry`], once, on the main stack, with the physical address of the start info, and the time-stamp counter as it was
+/// at the image's first instruction.
+extern "C" fn start(start_info: u32, entered: u64) -> ! {
+    clock::start(entered);
     logger::initialize();
     // SAFETY: `entry` calls this once, with what the loader left in EBX.
     match unsafe { startup::start(start_info) } {

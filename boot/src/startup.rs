@@ -77,7 +77,11 @@ pub unsafe fn start(start_info: u32) -> Result<Service, Status> {
     let control = open_control(&mut space, target)?;
     let clients = Clients::new(space);
     let service = Service::new(volume, command_line.exports, control, clients);
-    log::info!("ready after {} microseconds", clock::microseconds_since_start());
+    log::info!(
+        "ready after {} microseconds, the entry took {}",
+        clock::microseconds_since_start(),
+        clock::microseconds_of_entry()
+    );
     Ok(service)
 }
 

@@ -5,14 +5,20 @@
 //!
 //! | module | subject |
 //! |---|---|
+//! | [`boot`]         | from QEMU's start to the first answer; sizes |
 //! | [`core`]         | the core in this process, against other 9P servers: requests per second |
 //! | [`instructions`] | instructions for each request, counted by callgrind |
+//! | [`process`]      | what another process takes of the machine |
+//! | [`scale`]        | how costs grow with clients, volumes, directories, files |
 //! | [`statistics`]   | medians of rounds |
 //! | [`report`]       | tables, JSON files |
 //! | [`chart`]        | SVG charts |
 
+pub mod boot;
 pub mod chart;
 pub mod core;
 pub mod instructions;
+pub mod process;
 pub mod report;
+pub mod scale;
 pub mod statistics;

@@ -38,6 +38,12 @@ pub enum Command {
 /// The benchmarks.
 #[derive(Debug, Subcommand)]
 pub enum Benchmark {
+    /// The service VM's start, from QEMU's to the first answer, in parts; the size of the image; the memory that is touched.
+    Boot {
+        /// Only see that it works: two starts.
+        #[arg(long)]
+        quick: bool,
+    },
     /// The core in this process, without Linux and QEMU, and other 9P servers: requests a second.
     Core {
         /// Only see that it works: the figures mean little.
@@ -46,12 +52,21 @@ pub enum Benchmark {
     },
     /// Instructions of the core for each request, counted by callgrind: the same on every machine.
     Instructions {
+        /// Count in a service VM instead, by a plugin of QEMU's translator.
+        #[arg(long)]
+        service_vm: bool,
         /// Fail if a request takes more than 10 % above what host/instructions.json says.
         #[arg(long)]
         check: bool,
         /// Write the counts to host/instructions.json.
         #[arg(long, conflicts_with = "check")]
         write: bool,
+    },
+    /// How costs grow: with clients, the size of the volume, files in a directory, extents of a file.
+    Scale {
+        /// Only see that it works: small sizes.
+        #[arg(long)]
+        quick: bool,
     },
     /// Serve requests whose instructions are counted: what `instructions` runs under callgrind.
     #[command(hide = true)]

@@ -23,6 +23,7 @@
 //! | [`kernel_modules`] | which modules the client kernel loads, in which order |
 //! | [`initramfs`]      | the archive that is the client VM's root |
 //! | [`client_vm`]      | a Linux VM that mounts what a bridge (or QEMU itself) serves |
+//! | [`image_file`]     | the image as a file: what is loaded, its symbols |
 //! | [`volume_image`]   | volumes made by `mkfs.ext4`: the demo, and an imported directory |
 //! | [`bench`]          | benchmarks: what `skerry bench` runs |
 //! | [`workspace`]      | where provisioning and cargo leave what a VM needs |
@@ -35,6 +36,7 @@ pub mod client_vm;
 pub mod control_ring;
 pub mod event;
 pub mod front_end;
+pub mod image_file;
 pub mod initramfs;
 pub mod ivshmem;
 pub mod kernel_modules;

@@ -124,6 +124,7 @@ impl Command {
         unsafe {
             command.pre_exec(move || prepare_child(parent, &numbers));
         }
+        let started = Instant::now();
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start {} for the {} VM", self.program.display(), self.name))?;
@@ -134,7 +135,7 @@ impl Command {
         if let Some(stream) = child.stderr.take() {
             transcript.follow(&self.name, stream);
         }
-        Ok(Process { name: self.name, child, transcript })
+        Ok(Process { name: self.name, child, transcript, started })
     }
 }
 
@@ -163,6 +164,7 @@ pub struct Process {
     name: String,
     child: Child,
     transcript: Transcript,
+    started: Instant,
 }
 
 impl Process {
@@ -176,6 +178,12 @@ impl Process {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// When it was started.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// The latest lines that it wrote to the streams that go to the log.

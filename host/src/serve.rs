@@ -27,7 +27,7 @@ mod ring;
 pub mod sandbox;
 mod service;
 mod turns;
-mod volume_region;
+pub mod volume_region;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -49,6 +49,10 @@ pub struct Options {
     pub readonly: bool,
     /// Directories that clients may attach to, each as [`skerry::server::export_options`] has it; none is the whole volume.
     pub exports: Vec<String>,
+    /// How QEMU runs the image; `None`: as [`Accelerator::choose`] does.
+    pub accelerator: Option<Accelerator>,
+    /// More arguments of QEMU.
+    pub arguments: Vec<String>,
 }
 
 impl Options {
@@ -64,6 +68,8 @@ impl Options {
             log_level: "info".to_owned(),
             readonly: false,
             exports: Vec::new(),
+            accelerator: None,
+            arguments: Vec::new(),
         })
     }
 
@@ -132,7 +138,7 @@ impl ServiceVm {
     /// # Errors
     /// One clear message: no image, a volume that is missing, odd-sized or in use, no QEMU, a VM that ends at once.
     pub fn start(options: &Options) -> Result<(Self, Connections)> {
-        let accelerator = Accelerator::choose()?;
+        let accelerator = options.accelerator.map_or_else(Accelerator::choose, Ok)?;
         if !options.image.is_file() {
             bail!("no image at {}; run `cargo build -p skerry-boot --release`", options.image.display());
         }
@@ -155,6 +161,7 @@ impl ServiceVm {
             command.args(["-device", &root_port(port)]);
         }
         command.args(["-chardev", &format!("socket,id=qmp,fd={qmp_fd}"), "-qmp", "chardev:qmp"]);
+        command.args(&options.arguments);
         let mut process = command.spawn_logged()?;
         let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).context("QEMU's process id")?;
         requests.watch(pidfd_open(pid, PidfdFlags::empty()).context("watching QEMU")?);
@@ -174,6 +181,12 @@ impl ServiceVm {
     #[must_use]
     pub fn process_id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// When its QEMU was started.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.process.started()
     }
 
     /// Whether the volume is only read: by its options, or because its file cannot be written.
@@ -272,6 +285,8 @@ mod tests {
             log_level: "warn".to_owned(),
             readonly: false,
             exports: exports.iter().map(|&export| export.to_owned()).collect(),
+            accelerator: None,
+            arguments: Vec::new(),
         }
     }
 

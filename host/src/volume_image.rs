@@ -6,6 +6,7 @@
 //! and sees to it that a file with the final name is a whole volume.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -145,25 +146,32 @@ pub fn import(directory: &Path) -> Result<NamedTempFile> {
         .suffix(".ext4")
         .tempfile_in(&parent)
         .with_context(|| format!("cannot write to {}", parent.display()))?;
-    file.as_file().set_len(size).with_context(|| format!("cannot make a file of {size} bytes"))?;
+    let [block, inode, count] = [BLOCK, INODE, needs.inode_count()].map(|number| number.to_string());
+    let options = ["-L", "skerry", "-m", "0", "-b", &block, "-I", &inode, "-N", &count, "-d"].map(OsStr::new);
+    format(file.path(), size, options.into_iter().chain([directory.as_os_str()])).with_context(|| {
+        format!("there is no volume of {} ({} inodes, {} MiB)", directory.display(), needs.inodes, size >> 20)
+    })?;
+    Ok(file)
+}
+
+/// Makes the file `path` a volume of `size` bytes, with these options of `mkfs.ext4`. What nobody writes takes no space.
+///
+/// # Errors
+/// If the file cannot be written, or `mkfs.ext4` fails.
+pub fn format(path: &Path, size: u64, options: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    file.and_then(|file| file.set_len(size))
+        .with_context(|| format!("cannot make {} of {size} bytes", path.display()))?;
     let made = Command::new("/usr/sbin/mkfs.ext4")
-        .args(["-q", "-F", "-L", "skerry", "-m", "0"])
-        .args(["-b", &BLOCK.to_string(), "-I", &INODE.to_string(), "-N", &needs.inode_count().to_string()])
-        .arg("-d")
-        .arg(directory)
-        .arg(file.path())
+        .args(["-q", "-F"])
+        .args(options)
+        .arg(path)
         .output()
         .context("cannot run /usr/sbin/mkfs.ext4; run host/provision.sh")?;
     if !made.status.success() {
-        bail!(
-            "mkfs.ext4 cannot make a volume of {} ({} inodes, {} MiB): {}",
-            directory.display(),
-            needs.inodes,
-            size >> 20,
-            String::from_utf8_lossy(&made.stderr).trim()
-        );
+        bail!("mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr).trim());
     }
-    Ok(file)
+    Ok(())
 }
 
 /// The demo volume, made at the first call. It keeps what is written to it.

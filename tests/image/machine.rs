@@ -3,7 +3,7 @@
 //! Service VMs as the tests of the image need them: with devices missing, damaged, or too small.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use skerry_host::ivshmem::Server;
 use skerry_host::qemu::{self, Accelerator, Exit};
 use skerry_host::service_vm::{self, default_image};
 use skerry_host::shared_memory::SharedMemory;
+use skerry_host::volume_image;
 use tempfile::TempDir;
 
 /// How long the image may take to end by itself.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Bytes of the volumes: MiB, as mkfs.ext4 takes it.
-const VOLUME_SIZE: &str = "8M";
+/// Bytes of the volumes.
+const VOLUME_SIZE: u64 = 8 << 20;
 
 /// A file that is to be a volume, in a directory of its own.
 pub struct VolumeFile {
@@ -28,12 +29,7 @@ impl VolumeFile {
     /// Makes an empty ext4 file system with these options of mkfs.ext4.
     pub fn new(options: &[&str]) -> Self {
         let file = Self { directory: tempfile::tempdir().expect("a directory") };
-        run(
-            "/usr/sbin/mkfs.ext4",
-            &[&["-q", "-F"], options].concat(),
-            &[file.path().as_path()],
-            Some(VOLUME_SIZE),
-        );
+        volume_image::format(&file.path(), VOLUME_SIZE, options).expect("a volume");
         file
     }
 
@@ -46,7 +42,9 @@ impl VolumeFile {
 
     /// Runs a command of debugfs, which may write.
     pub fn debugfs(&self, command: &str) {
-        run("/usr/sbin/debugfs", &["-w", "-R", command], &[self.path().as_path()], None);
+        let output = Command::new("/usr/sbin/debugfs").args(["-w", "-R", command]).arg(self.path()).output();
+        let output = output.unwrap_or_else(|error| panic!("debugfs: {error}; install e2fsprogs"));
+        assert!(output.status.success(), "debugfs: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Cuts or extends the file to `size` bytes.
@@ -63,12 +61,6 @@ impl VolumeFile {
         let options = service_vm::Options::new(self.path()).expect("the image");
         service_vm::Options { log_level: log_level.to_owned(), ..options }
     }
-}
-
-fn run(program: &str, options: &[&str], paths: &[&Path], last: Option<&str>) {
-    let output = Command::new(program).args(options).args(paths).args(last).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}; install e2fsprogs"));
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A service VM that is expected to end by itself.

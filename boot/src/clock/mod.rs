@@ -34,6 +34,8 @@ const ATTEMPTS: u32 = 8;
 const CHECK_INTERVAL: u64 = 900_000;
 
 static START: AtomicU64 = AtomicU64::new(0);
+/// Ticks from there to the first Rust function.
+static ENTRY: AtomicU64 = AtomicU64::new(0);
 static RATE: Once<Rate> = Once::new();
 static TIME_OF_DAY: Mutex<Option<TimeOfDay>> = Mutex::new(None);
 
@@ -53,9 +55,10 @@ fn rate() -> Rate {
     RATE.get().copied().unwrap_or(Rate::GIGAHERTZ)
 }
 
-/// Notes the start of the image's time.
-pub fn start() {
-    START.store(ticks(), Ordering::Relaxed);
+/// Notes the start of the image's time: its first instruction, when the counter was `entered`.
+pub fn start(entered: u64) {
+    START.store(entered, Ordering::Relaxed);
+    ENTRY.store(ticks().wrapping_sub(entered), Ordering::Relaxed);
 }
 
 /// Measures the time-stamp counter for some milliseconds, and looks at the real-time clock. Without a timer, 1 GHz is assumed: delays
@@ -136,6 +139,11 @@ pub fn nanoseconds_since_start() -> u64 {
 /// Microseconds since [`start`]; as [`nanoseconds_since_start`].
 pub fn microseconds_since_start() -> u64 {
     nanoseconds_since_start() / 1000
+}
+
+/// Microseconds that the entry took, up to the first Rust function; as [`nanoseconds_since_start`].
+pub fn microseconds_of_entry() -> u64 {
+    rate().nanoseconds(ENTRY.load(Ordering::Relaxed)) / 1000
 }
 
 /// The time of day; never less than before.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Charts as SVG: bars side by side for each thing that was measured.
+//! Charts as SVG: bars side by side for each thing that was measured; lines for what grows.
 
 use std::path::Path;
 
@@ -97,6 +97,64 @@ impl Bars<'_> {
     }
 }
 
+/// Lines through points, both axes logarithmic.
+#[derive(Debug, Clone)]
+pub struct Lines<'a> {
+    /// What stands above.
+    pub title: &'a str,
+    /// What the axis across measures.
+    pub across: &'a str,
+    /// What was measured, with its points: across, up.
+    pub series: Vec<(String, Vec<(f64, f64)>)>,
+}
+
+impl Lines<'_> {
+    /// Draws them to the file `path`.
+    ///
+    /// # Errors
+    /// If there is nothing to draw, or the file cannot be written.
+    pub fn draw(&self, path: &Path) -> Result<()> {
+        let points = || self.series.iter().flat_map(|(_, points)| points);
+        let ends = |of: fn(&(f64, f64)) -> f64| -> Result<std::ops::Range<f64>> {
+            let values = || points().map(of).filter(|value| *value > 0.0);
+            let least = values().min_by(f64::total_cmp).ok_or_else(|| anyhow!("no figures for a chart"))?;
+            let greatest = values().max_by(f64::total_cmp).unwrap_or(least);
+            // Room at both ends, also for a single point.
+            Ok(least / 2.0..greatest * 2.0)
+        };
+        let failed = |error: String| anyhow!("cannot draw {}: {error}", path.display());
+        let area = SVGBackend::new(path, (900, 480)).into_drawing_area();
+        area.fill(&WHITE).map_err(|error| failed(error.to_string()))?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(self.title, ("sans-serif", 18))
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(70)
+            .build_cartesian_2d(ends(|point| point.0)?.log_scale(), ends(|point| point.1)?.log_scale())
+            .map_err(|error| failed(error.to_string()))?;
+        chart
+            .configure_mesh()
+            .x_desc(self.across)
+            .x_label_formatter(&|value| super::report::number(*value))
+            .y_label_formatter(&|value| super::report::number(*value))
+            .draw()
+            .map_err(|error| failed(error.to_string()))?;
+        for (index, (name, points)) in (0..).zip(&self.series) {
+            let line = LineSeries::new(points.iter().copied(), colour(index).stroke_width(2)).point_size(3);
+            let drawn = chart.draw_series(line).map_err(|error| failed(error.to_string()))?;
+            drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour(index)));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .border_style(BLACK)
+            .background_style(WHITE.mix(0.8))
+            .draw()
+            .map_err(|error| failed(error.to_string()))?;
+        area.present().map_err(|error| failed(error.to_string()))
+    }
+}
+
 fn colour(index: i32) -> RGBColor {
     let index = usize::try_from(index).unwrap_or_default();
     COLOURS[index % COLOURS.len()]
@@ -121,5 +179,16 @@ mod tests {
         // Each colour stands once in the legend.
         assert_eq!((bars("#1F77B4"), bars("#FF7F0E")), (3, 2), "{drawn}");
         assert!(Bars { title: "t", unit: "u", series, groups: Vec::new() }.draw(&path).is_err());
+    }
+    #[test]
+    fn lines_have_their_points_and_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("chart.svg");
+        let series = vec![("walk".to_owned(), vec![(1.0, 5.0), (1000.0, 7.0)])];
+        Lines { title: "t", across: "files", series }.draw(&path).unwrap();
+        let drawn = std::fs::read_to_string(&path).unwrap();
+        assert!(drawn.contains("walk") && drawn.contains("files") && drawn.contains("<polyline"), "{drawn}");
+        assert_eq!(drawn.matches("<circle").count(), 2, "{drawn}");
+        assert!(Lines { title: "t", across: "files", series: Vec::new() }.draw(&path).is_err());
     }
 }

@@ -11,6 +11,7 @@ pub mod diod;
 pub mod message;
 pub mod p9_crate;
 pub mod peer;
+pub mod requests;
 pub mod ring;
 pub mod tree;
 pub mod workload;
@@ -91,15 +92,15 @@ pub fn run(extent: Extent) -> Result<()> {
 
 /// What one server did of one workload.
 #[derive(Debug, Default)]
-struct Measured {
+pub(super) struct Measured {
     /// Operations a second.
-    rate: Sample,
+    pub(super) rate: Sample,
     /// Why not, if it does not do this.
     refused: Option<String>,
 }
 
 /// Measures one server for `window`.
-fn measure(
+pub(super) fn measure(
     peer: &mut dyn Peer,
     of: &Workload,
     script: &Script,
@@ -151,7 +152,7 @@ fn measure(
 }
 
 /// What this thread has had of a processor: what a server that never sleeps takes, whatever else the machine does.
-fn thread_time() -> Duration {
+pub(super) fn thread_time() -> Duration {
     duration(clock_gettime(ClockId::ThreadCPUTime))
 }
 

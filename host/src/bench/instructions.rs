@@ -5,6 +5,10 @@
 //! Counted is one pass over a ring with one request: take the chain, answer, commit, publish. The memory routines of the C
 //! library (`memcpy` and its like) are counted apart: they differ between processors, and in the image they are others.
 //! What is left repeats to the instruction, so that it is judged against a table that is kept with the source.
+//!
+//! [`service_vm`] counts the same of the image in QEMU.
+
+pub mod service_vm;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -70,6 +74,52 @@ fn kept() -> PathBuf {
     source_root().join("host/instructions.json")
 }
 
+/// Where the core runs whose instructions are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a process of the host, under callgrind.
+    Process,
+    /// In a service VM, under QEMU.
+    ServiceVm,
+}
+
+impl Place {
+    /// What stands before the names of the service VM's rows, where counts are kept.
+    const PREFIX: &str = "service VM: ";
+
+    /// The name under which the count of the row `name` is kept.
+    fn kept_name(self, name: &str) -> String {
+        match self {
+            Self::Process => name.to_owned(),
+            Self::ServiceVm => format!("{}{name}", Self::PREFIX),
+        }
+    }
+
+    /// The row whose count is kept as `kept`, if it is this place's.
+    fn row_of(self, kept: &str) -> Option<&str> {
+        match (self, kept.strip_prefix(Self::PREFIX)) {
+            (Self::Process, None) => Some(kept),
+            (Self::Process, Some(_)) => None,
+            (Self::ServiceVm, row) => row,
+        }
+    }
+
+    /// The name of the files.
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::Process => "instructions",
+            Self::ServiceVm => "instructions-service-vm",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Process => "Instructions of the core for a request",
+            Self::ServiceVm => "Instructions of the service VM for a request",
+        }
+    }
+}
+
 /// What was counted for one operation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Count {
@@ -83,7 +133,7 @@ struct Count {
 ///
 /// # Errors
 /// If valgrind is missing; with `check`, for a count that is more than a tenth above what is kept.
-pub fn run(check: bool, write: bool) -> Result<()> {
+pub fn run(place: Place, check: bool, write: bool) -> Result<()> {
     ensure!(
         !cfg!(debug_assertions),
         "instructions are counted of a release build: cargo build --release -p skerry-host"
@@ -93,15 +143,26 @@ pub fn run(check: bool, write: bool) -> Result<()> {
     fs::create_dir(&root)?;
     tree::fill(&root)?;
     let image = volume_image::import(&root)?;
-    let mut counts = Vec::new();
-    for (index, (name, ..)) in ROWS.iter().enumerate() {
-        counts.push(count(directory.path(), image.path(), index).with_context(|| (*name).to_owned())?);
-    }
-    let before = if write { BTreeMap::new() } else { read_kept()? };
-    report(&counts, &before)?;
+    let counts = match place {
+        Place::Process => {
+            let row = |(index, (name, ..)): (usize, &Row)| {
+                count(directory.path(), image.path(), index).with_context(|| (*name).to_owned())
+            };
+            ROWS.iter().enumerate().map(row).collect::<Result<Vec<_>>>()?
+        }
+        Place::ServiceVm => service_vm::count(directory.path(), image.path())?,
+    };
+    let mut kept_counts = if write && !kept().exists() { BTreeMap::new() } else { read_kept()? };
+    let before: BTreeMap<String, u64> = kept_counts
+        .iter()
+        .filter_map(|(name, count)| Some((place.row_of(name)?.to_owned(), *count)))
+        .collect();
+    report(place, &counts, &before)?;
     if write {
-        let entries: BTreeMap<&str, u64> =
-            ROWS.iter().zip(&counts).map(|((name, ..), count)| (*name, count.core.round() as u64)).collect();
+        kept_counts.retain(|name, _| place.row_of(name).is_none());
+        let new = ROWS.iter().zip(&counts);
+        kept_counts.extend(new.map(|((name, ..), count)| (place.kept_name(name), count.core.round() as u64)));
+        let entries = kept_counts;
         fs::write(kept(), serde_json::to_string_pretty(&entries)? + "\n")
             .with_context(|| format!("cannot write {}", kept().display()))?;
         println!("written: {}", kept().display());
@@ -140,14 +201,20 @@ fn count(directory: &Path, image: &Path, row: usize) -> Result<Count> {
     })
 }
 
+/// The workload of the row `name`.
+fn workload(name: &str) -> Result<&'static Workload> {
+    let (_, workload, _) = ROWS.iter().find(|(row, ..)| *row == name).context("no such row")?;
+    let mut all = WORKLOADS.iter().chain([&SMALL_READ]);
+    all.find(|of| of.name == *workload).context("no such workload")
+}
+
 /// Serves the requests of a row; those that are counted come last. Prints how many operations that were.
 ///
 /// # Errors
 /// Those of the server.
 pub fn serve(image: &Path, row: usize) -> Result<()> {
-    let (_, workload, counted) = ROWS.get(row).context("no such row")?;
-    let all = || WORKLOADS.iter().chain([&SMALL_READ]);
-    let of: &Workload = all().find(|of| of.name == *workload).context("no such workload")?;
+    let (name, _, counted) = ROWS.get(row).context("no such row")?;
+    let of = workload(name)?;
     // A clock that stands still takes the same instructions on every machine.
     let clock = || Timestamp { seconds: 1_800_000_000, nanoseconds: 0 };
     let mut ring = Ring::new(&fs::File::open(image)?, clock)?;
@@ -204,7 +271,7 @@ fn read_kept() -> Result<BTreeMap<String, u64>> {
     serde_json::from_str(&text).with_context(|| format!("{}", path.display()))
 }
 
-fn report(counts: &[Count], before: &BTreeMap<String, u64>) -> Result<()> {
+fn report(place: Place, counts: &[Count], before: &BTreeMap<String, u64>) -> Result<()> {
     let mut table = Table::new(&["request", "instructions", "kept", "memory routines, apart"]);
     let mut figures = Vec::new();
     for ((name, ..), count) in ROWS.iter().zip(counts) {
@@ -215,7 +282,7 @@ fn report(counts: &[Count], before: &BTreeMap<String, u64>) -> Result<()> {
     }
     print!("{}", table.render());
     println!();
-    for (name, target) in TARGETS {
+    for (name, target) in TARGETS.into_iter().filter(|_| place == Place::Process) {
         let found = ROWS
             .iter()
             .zip(counts)
@@ -226,16 +293,16 @@ fn report(counts: &[Count], before: &BTreeMap<String, u64>) -> Result<()> {
     }
     let groups =
         ROWS.iter().zip(counts).map(|((name, ..), count)| ((*name).to_owned(), vec![Some(count.core)]));
-    let file = path("instructions", "svg")?;
+    let file = path(place.file_name(), "svg")?;
     Bars {
-        title: "Instructions of the core for a request",
+        title: place.title(),
         unit: "instructions",
         series: vec!["without memory routines".to_owned()],
         groups: groups.collect(),
     }
     .draw(&file)?;
     println!("drawn: {}", file.display());
-    println!("written: {}", write_json("instructions", &Value::Array(figures))?.display());
+    println!("written: {}", write_json(place.file_name(), &Value::Array(figures))?.display());
     Ok(())
 }
 
