@@ -4,8 +4,8 @@
 //!
 //! Nobody else writes to a mounted volume ([`Region`](crate::mem::region::Region) demands it), so that a checksum needs
 //! to be computed once for as long as this program does not change the block: each block that is to be changed is
-//! [forgotten](Verified::forget) first. Only checksums are left out for what is noted here. What keeps a damaged or hostile volume
-//! from doing harm, the checks of every number and range, is done each time.
+//! [forgotten](Verified::forget) first. So it is with the order of the entries of an extent tree's node. What keeps a damaged or
+//! hostile volume from doing harm, that a number is in its range where it is used, is checked each time.
 //!
 //! The notes are for speed alone: a table of fixed size, in which a block takes the place of another.
 
@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Records = 3,
     /// A node of an extent tree.
     ExtentNode = 4,
+    /// A node of an extent tree whose entries were looked through, too: there may be hundreds.
+    ExtentEntries = 5,
 }
 
 /// A block, and what is noted of it.

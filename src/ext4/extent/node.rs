@@ -29,14 +29,16 @@ pub(super) type Entry = [u8; ENTRY];
 
 /// A checked header and the entries behind it.
 pub(super) struct Node<'v> {
+    /// The block that it fills; `None` for the root, which lies in the inode.
+    pub block: Option<u64>,
     pub depth: u16,
     pub eh_max: u16,
     pub entries: &'v [Entry],
 }
 
 impl<'v> Node<'v> {
-    /// Parses the node that fills `bytes`, `reserved` of them at the end for the checksum.
-    pub(super) fn parse(bytes: &'v [u8], reserved: usize) -> Result<Self, ExtentFault> {
+    /// Parses the node that fills `bytes`, those of `block`, `reserved` of them at the end for the checksum.
+    pub(super) fn parse(block: Option<u64>, bytes: &'v [u8], reserved: usize) -> Result<Self, ExtentFault> {
         let eh_magic = le16(bytes, 0);
         if eh_magic != MAGIC {
             return Err(ExtentFault::Magic(eh_magic));
@@ -47,7 +49,7 @@ impl<'v> Node<'v> {
         let used = chunks.get(..usize::from(entries));
         match used {
             Some(used) if entries <= max && usize::from(max) <= room => {
-                Ok(Self { depth: le16(bytes, 6), eh_max: max, entries: used })
+                Ok(Self { block, depth: le16(bytes, 6), eh_max: max, entries: used })
             }
             _ => Err(ExtentFault::Entries { entries, max }),
         }
@@ -270,7 +272,7 @@ mod tests {
             insert_entry(&mut node, position, index_entry(first, first));
         }
         let firsts = |node: &[u8]| -> std::vec::Vec<u64> {
-            Node::parse(node, 0).unwrap().entries.iter().map(first_block).collect()
+            Node::parse(None, node, 0).unwrap().entries.iter().map(first_block).collect()
         };
         assert_eq!(firsts(&node), [3, 5, 7, 9]);
         insert_entry(&mut node, 0, index_entry(1, 1));

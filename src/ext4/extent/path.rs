@@ -54,7 +54,7 @@ impl Tree {
 
     /// The node in the inode.
     pub(super) fn root(self, i_block: &[u8; 60]) -> Result<Node<'_>, Error> {
-        let root = Node::parse(i_block, 0).map_err(|fault| self.damage(fault))?;
+        let root = Node::parse(None, i_block, 0).map_err(|fault| self.damage(fault))?;
         if root.depth > MAX_DEPTH {
             return Err(self.damage(ExtentFault::Depth { found: root.depth, expected: MAX_DEPTH }));
         }
@@ -74,8 +74,10 @@ impl Tree {
         }
         let block = volume.block(number)?;
         let summed = volume.superblock.has_metadata_csum();
-        let node = Node::parse(block, if summed { TAIL } else { 0 }).map_err(|fault| self.damage(fault))?;
-        if summed && !volume.verified.has_owned(Kind::ExtentNode, number, self.owner) {
+        let reserved = if summed { TAIL } else { 0 };
+        let node = Node::parse(Some(number), block, reserved).map_err(|fault| self.damage(fault))?;
+        let noted = |kind| volume.verified.has_owned(kind, number, self.owner);
+        if summed && !noted(Kind::ExtentNode) && !noted(Kind::ExtentEntries) {
             let tail = checksum_offset(node.eh_max);
             let stored = le32(block, tail);
             let computed = crc32c(self.seed(), block.get(..tail).unwrap_or_default());
@@ -98,31 +100,55 @@ impl Tree {
         node: &Node<'_>,
         bounds: &Range<u64>,
     ) -> Result<(), Error> {
+        let verified = &volume.verified;
+        let noted =
+            node.block.is_some_and(|block| verified.has_owned(Kind::ExtentEntries, block, self.owner));
+        if let (true, Some(first), Some(last)) = (noted, node.entries.first(), node.entries.last()) {
+            // Among themselves they are in order. A damaged tree may have the node in more than one place.
+            self.check_entry(volume, node, first, bounds.start, bounds.end)?;
+            self.check_entry(volume, node, last, bounds.start, bounds.end)?;
+            return Ok(());
+        }
         if node.depth > 0 && node.entries.is_empty() {
             return Err(self.damage(ExtentFault::EmptyIndex));
         }
         let mut lowest = bounds.start;
         for entry in node.entries {
-            let block = le32(entry, 0);
-            let end = if node.depth > 0 {
-                u64::from(block) + 1
-            } else {
-                let extent = Extent::parse(entry);
-                if extent.length == 0 {
-                    return Err(self.damage(ExtentFault::EmptyExtent { block }));
-                }
-                if !volume.holds(extent.start, extent.length) {
-                    let length = le16(entry, 4);
-                    return Err(self.damage(ExtentFault::Physical { start: extent.start, length }));
-                }
-                extent.end()
-            };
-            if u64::from(block) < lowest || end > bounds.end {
-                return Err(self.damage(ExtentFault::Order { block, lowest, end: bounds.end }));
-            }
-            lowest = end;
+            lowest = self.check_entry(volume, node, entry, lowest, bounds.end)?;
+        }
+        if let Some(block) = node.block {
+            verified.note_owned(Kind::ExtentEntries, block, self.owner);
         }
         Ok(())
+    }
+
+    /// That `entry` of `node` lies in the volume, and covers blocks from `lowest` up to `highest` at most. Returns where it ends.
+    fn check_entry<R: Region>(
+        self,
+        volume: &Volume<R>,
+        node: &Node<'_>,
+        entry: &Entry,
+        lowest: u64,
+        highest: u64,
+    ) -> Result<u64, Error> {
+        let block = le32(entry, 0);
+        let end = if node.depth > 0 {
+            u64::from(block) + 1
+        } else {
+            let extent = Extent::parse(entry);
+            if extent.length == 0 {
+                return Err(self.damage(ExtentFault::EmptyExtent { block }));
+            }
+            if !volume.holds(extent.start, extent.length) {
+                let length = le16(entry, 4);
+                return Err(self.damage(ExtentFault::Physical { start: extent.start, length }));
+            }
+            extent.end()
+        };
+        if u64::from(block) < lowest || end > highest {
+            return Err(self.damage(ExtentFault::Order { block, lowest, end: highest }));
+        }
+        Ok(end)
     }
 }
 
