@@ -116,7 +116,9 @@ bench() {
     step "bench: the benchmarks run; instructions for each request"
     host/provision-bench.sh
     cargo build --locked --quiet --release -p skerry-host
+    build_image
     "$target/release/skerry" bench core --quick >/dev/null
+    "$target/release/skerry" bench virtfs-table --quick >/dev/null
     "$target/release/skerry" bench instructions --check
 }
 

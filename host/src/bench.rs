@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`core`]         | the core in this process, against other 9P servers: requests per second |
 //! | [`instructions`] | instructions for each request, counted by callgrind |
+//! | [`virtfs_table`] | a published table of VirtFS, measured again in a Linux client with all peers |
+//! | [`peers`]        | that client, and the servers and disks it has |
 //! | [`statistics`]   | medians of rounds |
 //! | [`report`]       | tables, JSON files |
 //! | [`chart`]        | SVG charts |
@@ -14,5 +16,7 @@
 pub mod chart;
 pub mod core;
 pub mod instructions;
+pub mod peers;
 pub mod report;
 pub mod statistics;
+pub mod virtfs_table;

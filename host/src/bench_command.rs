@@ -3,7 +3,7 @@
 //! `skerry bench`: from the options to the benchmark.
 
 use anyhow::Result;
-use skerry_host::bench::{core, instructions};
+use skerry_host::bench::{core, instructions, virtfs_table};
 
 use crate::cli::Benchmark;
 
@@ -14,6 +14,9 @@ use crate::cli::Benchmark;
 pub fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Core { quick } => core::run(if *quick { core::Extent::QUICK } else { core::Extent::FULL }),
+        Benchmark::VirtfsTable { quick } => {
+            virtfs_table::run(if *quick { virtfs_table::Extent::QUICK } else { virtfs_table::Extent::FULL })
+        }
         Benchmark::Instructions { check, write } => instructions::run(*check, *write),
         Benchmark::Counted { image, row } => instructions::serve(image, *row),
     }

@@ -44,6 +44,12 @@ pub enum Benchmark {
         #[arg(long)]
         quick: bool,
     },
+    /// Reads and writes of a Linux client, by fio: both modes, VirtFS, virtiofsd, virtio-blk and IDE, beside a published table.
+    VirtfsTable {
+        /// Only see that it works: the figures mean little.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Instructions of the core for each request, counted by callgrind: the same on every machine.
     Instructions {
         /// Fail if a request takes more than 10 % above what host/instructions.json says.
