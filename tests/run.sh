@@ -118,7 +118,9 @@ bench() {
     cargo build --locked --quiet --release -p skerry-host
     build_image
     "$target/release/skerry" bench core --quick >/dev/null
-    "$target/release/skerry" bench virtfs-table --quick >/dev/null
+    for benchmark in virtfs-table latency meta; do
+        "$target/release/skerry" bench $benchmark --quick >/dev/null
+    done
     "$target/release/skerry" bench instructions --check
 }
 

@@ -8,6 +8,8 @@
 //! | [`core`]         | the core in this process, against other 9P servers: requests per second |
 //! | [`instructions`] | instructions for each request, counted by callgrind |
 //! | [`virtfs_table`] | a published table of VirtFS, measured again in a Linux client with all peers |
+//! | [`latency`]      | how long system calls take there |
+//! | [`meta`]         | what people do to a tree of sources there |
 //! | [`peers`]        | that client, and the servers and disks it has |
 //! | [`statistics`]   | medians of rounds |
 //! | [`report`]       | tables, JSON files |
@@ -16,6 +18,8 @@
 pub mod chart;
 pub mod core;
 pub mod instructions;
+pub mod latency;
+pub mod meta;
 pub mod peers;
 pub mod report;
 pub mod statistics;

@@ -3,7 +3,7 @@
 //! `skerry bench`: from the options to the benchmark.
 
 use anyhow::Result;
-use skerry_host::bench::{core, instructions, virtfs_table};
+use skerry_host::bench::{core, instructions, latency, meta, virtfs_table};
 
 use crate::cli::Benchmark;
 
@@ -17,6 +17,10 @@ pub fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::VirtfsTable { quick } => {
             virtfs_table::run(if *quick { virtfs_table::Extent::QUICK } else { virtfs_table::Extent::FULL })
         }
+        Benchmark::Latency { quick } => {
+            latency::run(if *quick { latency::Extent::QUICK } else { latency::Extent::FULL })
+        }
+        Benchmark::Meta { quick } => meta::run(if *quick { meta::Extent::QUICK } else { meta::Extent::FULL }),
         Benchmark::Instructions { check, write } => instructions::run(*check, *write),
         Benchmark::Counted { image, row } => instructions::serve(image, *row),
     }

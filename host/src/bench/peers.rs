@@ -8,6 +8,7 @@
 //! Relies on `host/provision-bench.sh` for virtiofsd and for the root that programs run in.
 
 mod console;
+pub(super) mod program;
 
 use std::fs;
 use std::path::Path;
