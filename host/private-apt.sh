@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# What the scripts that provision share, which source it: Debian packages that are fetched and unpacked below target/, not installed.
+# What the scripts that provision share, which source it: a directory is for one of them at a time, and Debian packages are fetched
+# and unpacked there, not installed.
 # Relies on `script`, which the messages begin with, and on LC_ALL=C, because apt's words are read.
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
@@ -10,6 +11,14 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"
     elif command -v sudo >/dev/null; then sudo "$@"
     else die "this needs root, or sudo: $*"; fi
+}
+
+# take_directory DIR : makes that directory and locks it, as file 9, until this script ends.
+take_directory() {
+    { mkdir -p "$1" && exec 9>>"$1/lock"; } || die "cannot write to $1; was it made by another user?"
+    flock --nonblock 9 && return
+    say "waiting for another run that uses $1"
+    flock 9
 }
 
 # Of what apt-get says, how much there is to fetch.

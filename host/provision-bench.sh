@@ -19,12 +19,7 @@ script=provision-bench
 . host/private-apt.sh
 . host/userland.sh
 
-mkdir -p "$tools"
-exec 9>>"$tools/lock"
-if ! flock --nonblock 9; then
-    say "waiting for another run that uses $tools"
-    flock 9
-fi
+take_directory "$tools"
 
 # Higher after each change of what is unpacked.
 version=2

@@ -21,12 +21,7 @@ script=provision-tests
 . host/private-apt.sh
 . host/userland.sh
 
-mkdir -p "$tools"
-exec 9>>"$tools/lock"
-if ! flock --nonblock 9; then
-    say "waiting for another run that uses $tools"
-    flock 9
-fi
+take_directory "$tools"
 
 # tool NAME VERSION : the program of that crate; the version is part of what is looked for, so that another one is built anew.
 tool() {

@@ -22,11 +22,7 @@ script=provision
 [ "$(uname -m)" = x86_64 ] || die "the image and its tools need an x86-64 machine; this is $(uname -m)"
 command -v cargo >/dev/null || die "cargo is missing, or not in PATH: install rustup, then run this again (rust-toolchain.toml pins the version)"
 
-{ mkdir -p "$here" && exec 9>>"$here/lock"; } || die "cannot write to $here; was it made by another user?"
-if ! flock --nonblock 9; then
-    say "waiting for another run that uses $here"
-    flock 9
-fi
+take_directory "$here"
 
 # ---- packages of the system -------------------------------------------------------------------
 

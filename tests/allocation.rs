@@ -13,7 +13,7 @@ use skerry::fs::{
 };
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::scatter::ScatterList;
-use skerry::mem::{Short, Sink, Source};
+use skerry::mem::{Sink, Source};
 use skerry::server::{ExportList, Exports, LockTable, Scratch, Session, SessionLimits};
 use skerry::wire::{
     Fid, GetattrMask, LockFlags, LockType, MessageType, Names, OpenFlags, SetattrMask, Tag, Tattach, Tclunk,
@@ -298,22 +298,6 @@ fn no_request_makes_the_server_allocate() {
     assert_eq!(session.statistics().errors, 20);
 }
 
-/// Bytes to be written.
-struct Bytes<'a>(&'a [u8]);
-
-impl Source for Bytes<'_> {
-    fn remaining(&self) -> usize {
-        self.0.len()
-    }
-
-    fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short> {
-        let (taken, rest) = self.0.split_at_checked(bytes.len()).ok_or(Short)?;
-        bytes.copy_from_slice(taken);
-        self.0 = rest;
-        Ok(())
-    }
-}
-
 /// A volume of 64 MiB with blocks of 1 KiB, as `mkfs.ext4` makes it.
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot have its volume fails")]
 fn volume() -> skerry::ext4::Volume<Vec<u8>> {
@@ -347,8 +331,8 @@ fn no_change_of_a_volume_allocates() {
     volume.retain(scattered).unwrap();
     for (place, name) in (0..).zip(&names) {
         let file = volume.create(user, directory, name.as_bytes(), &new(NewKind::Regular)).unwrap();
-        volume.write(user, file, Position::End, &mut Bytes(&data[..1500])).unwrap();
-        volume.write(user, scattered, Position::At(place * 3000), &mut Bytes(&data[..1000])).unwrap();
+        volume.write(user, file, Position::End, &mut &data[..1500]).unwrap();
+        volume.write(user, scattered, Position::At(place * 3000), &mut &data[..1000]).unwrap();
         volume.set_attribute(user, file, b"user.name", &data[..300], AttributeExistence::Any).unwrap();
         if place % 7 == 0 {
             volume.commit().unwrap();
@@ -358,7 +342,7 @@ fn no_change_of_a_volume_allocates() {
         }
     }
     volume.remove(root, b"scattered", Removal::File).unwrap();
-    volume.write(user, scattered, Position::At(0), &mut Bytes(&data[..])).unwrap();
+    volume.write(user, scattered, Position::At(0), &mut &data[..]).unwrap();
     volume.release(scattered);
     let other = volume.create(user, root, b"other", &new(NewKind::Directory)).unwrap();
     for (place, name) in names.iter().enumerate() {

@@ -13,6 +13,8 @@ mod host_mode;
 mod idle;
 #[path = "support/kept.rs"]
 mod kept;
+#[path = "support/length.rs"]
+mod length;
 #[path = "client_vm/locks.rs"]
 mod locks;
 #[path = "client_vm/source_tree.rs"]
@@ -34,11 +36,6 @@ use tempfile::TempDir;
 
 /// The msizes of the mounts: the most that Linux uses, the least that is usual, one that is no multiple of a page.
 const MSIZES: [u32; 3] = [LARGEST_MSIZE, 8192, 131_096];
-
-/// Whether there is time for everything.
-fn long() -> bool {
-    std::env::var_os("SKERRY_LONG").is_some_and(|value| value == "1")
-}
 
 /// Directories below `target/`, where there is room for a volume.
 fn scratch() -> TempDir {
@@ -113,7 +110,7 @@ fn linux_sees_every_byte_name_and_attribute_of_a_volume_at_every_msize() {
     let (_bridge, mut sockets) = served(volume.path(), true, scratch.path(), 1);
     // The largest alone takes all of it, unless there is time.
     let mount = |&msize: &u32| {
-        let part = if long() || msize == LARGEST_MSIZE { "" } else { "part:" };
+        let part = if length::is_long() || msize == LARGEST_MSIZE { "" } else { "part:" };
         format!("'{part}{}'", Mount { msize, readonly: true, ..Mount::default() })
     };
     let mounts: Vec<String> = MSIZES.iter().map(mount).collect();

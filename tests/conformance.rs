@@ -7,6 +7,8 @@
 
 #[path = "support/kept.rs"]
 mod kept;
+#[path = "support/length.rs"]
+mod length;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,9 +32,9 @@ const CUT_BY_THE_CLIENT: &str = "utimensat::subsecond";
 /// Makes as many links as `pathconf` allows. Linux has no such limit for 9P, and pjdfstest skips what it cannot know.
 const NO_LINK_MAX: &str = "link::link_count_max";
 
-/// Operations of each run of fsx: as many as `SKERRY_FSX_OPERATIONS` says.
-fn fsx_operations() -> String {
-    std::env::var("SKERRY_FSX_OPERATIONS").unwrap_or_else(|_| "2000".to_owned())
+/// Operations of each run of fsx.
+fn fsx_operations() -> usize {
+    length::fsx_operations(2000)
 }
 
 /// A directory of its own with a volume of 256 MiB in it.
@@ -203,15 +205,26 @@ fn fsx_passes_on_the_kernels_ext4() {
     bench.is_in_order();
 }
 
+/// Three runs of fsx on the share, of a volume with blocks of `block_size` bytes, with a configuration of fsx that `cache` allows.
+#[track_caller]
+fn fsx_passes_on_the_share(cache: Cache, name: &str, configuration: &str, block_size: &str) {
+    let arguments = format!("fsx {configuration} {} 1 2 3", fsx_operations());
+    let output = Bench::with_blocks(block_size).on_share(&format!("fsx-{name}"), cache, &arguments);
+    fsx_passed(&format!("fsx-share-{name}"), &output);
+    println!("shown: conformance: fsx, {} operations with each of 3 seeds, cache={name}", fsx_operations());
+}
+
 #[test]
-fn fsx_passes_on_the_share_with_each_cache() {
-    for (cache, name, configuration, block_size) in [
-        (Cache::None, "none", "unmapped", "1024"),
-        (Cache::Mmap, "mmap", "mapped", "2048"),
-        (Cache::Loose, "loose", "mapped", "4096"),
-    ] {
-        let arguments = format!("fsx {configuration} {} 1 2 3", fsx_operations());
-        let bench = Bench::with_blocks(block_size);
-        fsx_passed(&format!("fsx-share-{name}"), &bench.on_share(&format!("fsx-{name}"), cache, &arguments));
-    }
+fn fsx_passes_on_the_share_without_a_cache() {
+    fsx_passes_on_the_share(Cache::None, "none", "unmapped", "1024");
+}
+
+#[test]
+fn fsx_passes_on_the_share_with_mapped_files() {
+    fsx_passes_on_the_share(Cache::Mmap, "mmap", "mapped", "2048");
+}
+
+#[test]
+fn fsx_passes_on_the_share_with_a_loose_cache() {
+    fsx_passes_on_the_share(Cache::Loose, "loose", "mapped", "4096");
 }

@@ -13,6 +13,8 @@ mod debugfs;
 mod kept;
 #[path = "support/kernel.rs"]
 mod kernel;
+#[path = "support/length.rs"]
+mod length;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,15 +31,11 @@ const CRASH_STATES: ([&str; 4], usize, usize) = (
     50,
 );
 
-fn is_long() -> bool {
-    std::env::var_os("SKERRY_LONG").is_some_and(|value| value == "1")
-}
-
 /// A suite: its directory, how many volumes it leaves at least, and the step of `tests/run.sh` that runs it.
 struct Suite(&'static str, usize, &'static str);
 
 fn suites() -> Vec<Suite> {
-    let kills = std::env::var("SKERRY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(3);
+    let kills = length::kills(3);
     vec![
         Suite("writing", 16, "ring"),
         Suite("client", 4 + kills, "client"),
@@ -82,7 +80,7 @@ fn the_kernels_ext4_sees_what_we_see_in_every_volume_that_a_test_left() {
 #[test]
 fn the_kernels_ext4_recovers_what_we_recover_from_what_a_crash_left() {
     let (kinds, short, long) = CRASH_STATES;
-    let count = if is_long() { long } else { short };
+    let count = if length::is_long() { long } else { short };
     let directory = workspace::target().join("tmp/crash-states");
     let states: Vec<_> =
         kinds.iter().flat_map(|kind| at_least(count, &directory.join(kind), "unit")).collect();

@@ -8,6 +8,8 @@
 
 #[path = "support/kept.rs"]
 mod kept;
+#[path = "support/length.rs"]
+mod length;
 #[path = "model/mod.rs"]
 mod model;
 
@@ -27,8 +29,7 @@ const LONGEST: usize = 100;
 const LEFT: usize = 8;
 
 fn cases(default: u32) -> u32 {
-    let long = std::env::var_os("SKERRY_LONG").is_some_and(|value| value != "0");
-    if long { default * 10 } else { default }
+    if length::is_long() { default * 10 } else { default }
 }
 
 /// Runs sequences on volumes of a flavour.

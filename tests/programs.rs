@@ -28,11 +28,6 @@ const SCRIPTS: [(&str, &str); 6] = [
     ("judge.sh", include_str!("programs/judge.sh")),
 ];
 
-/// Whether there is time for everything.
-fn long() -> bool {
-    std::env::var_os("SKERRY_LONG").is_some_and(|value| value == "1")
-}
-
 /// A directory of its own with an empty volume of 1 GiB in it.
 struct Bench {
     directory: TempDir,
@@ -113,7 +108,7 @@ fn line<'a>(said: &'a str, begin: &str) -> &'a str {
 
 /// The caches that a test goes through: all of them, if there is time.
 fn caches(short: &[Cache]) -> Vec<Cache> {
-    if long() { vec![Cache::None, Cache::Mmap, Cache::Loose] } else { short.to_vec() }
+    if support::length::is_long() { vec![Cache::None, Cache::Mmap, Cache::Loose] } else { short.to_vec() }
 }
 
 #[test]
@@ -126,7 +121,7 @@ fn git_keeps_a_history_and_clones_it_without_a_fault() {
 
 #[test]
 fn a_compiler_makes_a_program_that_does_what_it_should() {
-    let optimization = if long() { "-O2" } else { "-O0" };
+    let optimization = if support::length::is_long() { "-O2" } else { "-O0" };
     let mut sums = Vec::new();
     for cache in caches(&[Cache::Mmap]) {
         let said = Bench::new().run(cache, &format!("compile.sh {optimization}"));
@@ -140,7 +135,7 @@ fn a_compiler_makes_a_program_that_does_what_it_should() {
 
 #[test]
 fn dbench_ends_without_an_error() {
-    let (seconds, clients) = if long() { (120, 8) } else { (20, 2) };
+    let (seconds, clients) = if support::length::is_long() { (120, 8) } else { (20, 2) };
     for cache in caches(&[Cache::None]) {
         let said = Bench::new().run(cache, &format!("dbench.sh {seconds} {clients}"));
         println!("shown: with cache={cache:?}, dbench: {}", line(&said, "Throughput "));

@@ -20,7 +20,7 @@
 //! | `process`       | host mode as a child process                                    |
 
 mod client_memory;
-mod clock;
+pub(crate) mod clock;
 mod control;
 pub mod process;
 mod ring;

@@ -14,7 +14,6 @@ use std::vec::Vec;
 
 use super::testing::{Image, TestVolume, repeats};
 use crate::fs::{AttributeChanges, Caller, FileSystem, NewFile, NewKind, Node, Position, Removal};
-use crate::mem::{Short, Source};
 
 /// Times that a large one may cost what a small one does.
 const MOST: u32 = 3;
@@ -26,22 +25,6 @@ const BATCH: u32 = 40;
 const ROUNDS: u32 = 75;
 /// Files and extents of the small ones.
 const FEW: usize = 100;
-
-/// A few bytes to be written.
-struct Piece(&'static [u8]);
-
-impl Source for Piece {
-    fn remaining(&self) -> usize {
-        self.0.len()
-    }
-
-    fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short> {
-        let (taken, rest) = self.0.split_at_checked(bytes.len()).ok_or(Short)?;
-        bytes.copy_from_slice(taken);
-        self.0 = rest;
-        Ok(())
-    }
-}
 
 fn create(volume: &mut TestVolume, directory: Node, name: &str, kind: NewKind<'_>) -> Node {
     let new = NewFile { kind, mode: 0o755, uid: 0, gid: 0 };
@@ -140,7 +123,7 @@ fn an_extent_of_a_file_of_a_hundred_thousand_costs_what_it_costs_with_a_hundred(
     // Every second block, so that no extent grows.
     let write = |volume: &mut TestVolume, file: Node, number: usize| {
         let at = Position::At(number as u64 * 2048);
-        assert_eq!(volume.write(Caller::ROOT, file, at, &mut Piece(b"piece")), Ok(5));
+        assert_eq!(volume.write(Caller::ROOT, file, at, &mut &b"piece"[..]), Ok(5));
     };
     let files = [("large", many), ("small", FEW)].map(|(name_of, count)| {
         let file = create(&mut volume, root, name_of, NewKind::Regular);

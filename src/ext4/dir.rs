@@ -69,6 +69,8 @@ pub(super) struct Directory<'v, R: Region> {
 struct Place<'v> {
     /// Which block of the directory it is in.
     block: u32,
+    /// Which block of the volume that is.
+    physical: u64,
     /// Where the record in front of it in its block starts; `None` for the first.
     previous: Option<usize>,
     record: Record<'v>,
@@ -100,25 +102,34 @@ impl<'v, R: Region> Directory<'v, R> {
     /// # Errors
     /// ENOENT; damage.
     pub(super) fn lookup(&self, name: &[u8]) -> Result<u32, Error> {
-        let number = match self.content()? {
+        self.lookup_in_block(name).map(|(number, _)| number)
+    }
+
+    /// As [`lookup`](Self::lookup), with the block of the volume that the record of `name` lies in.
+    pub(super) fn lookup_in_block(&self, name: &[u8]) -> Result<(u32, u64), Error> {
+        let (number, block) = match self.content()? {
             Content::Inline { areas: [front, rest], .. } => {
                 let behind = BEHIND_DOT_DOT.saturating_add(front.len() as u64);
                 let found = match self.search(front, BEHIND_DOT_DOT, name)? {
                     Some((_, found)) => Some(found),
                     None => self.search(rest, behind, name)?.map(|(_, found)| found),
                 };
-                found.ok_or(Errno::ENOENT)?.inode
+                (found.ok_or(Errno::ENOENT)?.inode, self.inode.block)
             }
-            Content::Blocks(count) => self.locate(count, name)?.record.inode,
+            Content::Blocks(count) => {
+                let place = self.locate(count, name)?;
+                (place.record.inode, place.physical)
+            }
         };
-        self.check_named(number)
+        Ok((self.check_named(number)?, block))
     }
 
     /// The record of `name` in the directory's `count` blocks.
     fn locate(&self, count: u32, name: &[u8]) -> Result<Place<'v>, Error> {
         let search = |block| {
-            let found = self.search(self.leaf(block)?, self.position(block), name)?;
-            Ok(found.map(|(previous, record)| Place { block, previous, record }))
+            let (physical, raw) = self.leaf_in_block(block)?;
+            let found = self.search(raw, self.position(block), name)?;
+            Ok(found.map(|(previous, record)| Place { block, physical, previous, record }))
         };
         let mut found = None;
         if self.is_indexed() {
@@ -366,16 +377,21 @@ impl<'v, R: Region> Directory<'v, R> {
 
     /// Block `block`, which holds records, after a check of its checksum.
     fn leaf(&self, block: u32) -> Result<&'v [u8], Error> {
+        self.leaf_in_block(block).map(|(_, raw)| raw)
+    }
+
+    /// As [`leaf`](Self::leaf), with the block of the volume that it lies in.
+    fn leaf_in_block(&self, block: u32) -> Result<(u64, &'v [u8]), Error> {
         let physical = self.physical(block)?;
         let raw = self.volume.block(physical)?;
         let verified = &self.volume.verified;
         if self.volume.superblock().has_metadata_csum()
-            && !verified.has_owned(Kind::Records, physical, self.inode.owner())
+            && !verified.has_owned(Kind::Records, physical, self.inode.node())
         {
             self.check_leaf(raw).map_err(|fault| self.damage(DirectoryFault::Leaf { block, fault }))?;
-            verified.note_owned(Kind::Records, physical, self.inode.owner());
+            verified.note_owned(Kind::Records, physical, self.inode.node());
         }
-        Ok(raw)
+        Ok((physical, raw))
     }
 
     fn check_leaf(&self, raw: &[u8]) -> Result<(), LeafFault> {

@@ -22,11 +22,6 @@ fn number(node: Node) -> u32 {
     u32::try_from(node.0 & u64::from(u32::MAX)).unwrap_or_default()
 }
 
-/// The node of an inode.
-fn node(inode: &Inode<'_>) -> Node {
-    inode.node()
-}
-
 /// That `inode` is a file, and not the value of an attribute.
 fn check_no_value(inode: &Inode<'_>) -> Result<(), Error> {
     if inode.flags.contains(inode::InodeFlags::EA_INODE) {
@@ -99,15 +94,20 @@ impl<R: Region> Volume<R> {
 impl<R: Region> FileSystem for Volume<R> {
     fn root(&self) -> Node {
         // The mount checked that there is one.
-        self.inode(inode::ROOT).map_or(Node(u64::from(inode::ROOT)), |root| node(&root))
+        self.inode(inode::ROOT).map_or(Node(u64::from(inode::ROOT)), |root| root.node())
     }
 
     fn lookup(&self, directory: Node, name: &[u8]) -> Result<Node, Errno> {
+        if let Some(node) = self.remembered.name(directory, name) {
+            return Ok(node);
+        }
         self.directory(directory)
-            .and_then(|directory| {
-                let inode = self.inode(directory.lookup(name)?)?;
+            .and_then(|within| {
+                let (number, block) = within.lookup_in_block(name)?;
+                let inode = self.inode(number)?;
                 check_no_value(&inode)?;
-                Ok(node(&inode))
+                self.remembered.set_name(directory, name, inode.node(), block);
+                Ok(inode.node())
             })
             .map_err(|error| error.answer(number(directory).into()))
     }
@@ -115,17 +115,22 @@ impl<R: Region> FileSystem for Volume<R> {
     fn parent(&self, directory: Node) -> Result<Node, Errno> {
         self.directory(directory)
             .and_then(|directory| directory.parent())
-            .and_then(|number| Ok(node(&self.inode(number)?)))
+            .and_then(|number| Ok(self.inode(number)?.node()))
             .map_err(|error| error.answer(number(directory).into()))
     }
 
     fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
+        if let Some(attributes) = self.remembered.attributes(node) {
+            return Ok(attributes);
+        }
         let inode = self.file(node).map_err(|error| error.answer(number(node).into()))?;
-        Ok(inode.attributes(self.superblock.block_size))
+        let attributes = inode.attributes(self.superblock.block_size);
+        self.remembered.set_attributes(node, attributes, inode.block);
+        Ok(attributes)
     }
 
     fn read(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
-        let known = self.remembered.get(node.0).and_then(|piece| piece.locate(offset, count));
+        let known = self.remembered.piece(node).and_then(|piece| piece.locate(offset, count));
         if let Some(Range { start, end }) = known {
             return self
                 .put_bytes(start, end - start, sink)
@@ -221,7 +226,7 @@ impl<R: Region> FileSystem for Volume<R> {
     ) -> Result<Node, Errno> {
         let parent = number(directory);
         let made = self.change(&[directory], |volume| volume.create_file(caller, parent, name, new))?;
-        self.inode(made).map(|inode| node(&inode)).map_err(|error| error.answer(made.into()))
+        self.inode(made).map(|inode| inode.node()).map_err(|error| error.answer(made.into()))
     }
 
     fn link(&mut self, caller: Caller, node: Node, directory: Node, name: &[u8]) -> Result<(), Errno> {
@@ -289,9 +294,10 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn release(&mut self, node: Node) {
-        self.remembered.forget();
         let file = number(node);
         if self.attended.close(file) && self.attended.front(file).is_some() {
+            // It may be removed little by little: from now on it is found no more.
+            self.remembered.forget_all();
             self.release_orphan(file);
         }
     }

@@ -183,7 +183,8 @@ impl<R: Region> Volume<R> {
         let raw = self.checked_group(number)?;
         let table = InodeTable::parse(&self.superblock, number, raw)
             .map_err(|fault| Damage::Group { group: number, fault })?;
-        self.remembered.set_inode_table(number, table);
+        let (block, _) = self.group_place(number)?;
+        self.remembered.set_inode_table(number, table, block);
         Ok(table)
     }
 

@@ -13,7 +13,7 @@ use super::error::{Damage, Error};
 use super::features::{Incompat, RoCompat};
 use super::field::{le16, le32, split32, split64};
 use super::timestamp;
-use super::verified::{Kind, Owner};
+use super::verified::Kind;
 use super::{Superblock, Volume};
 use crate::fs::{Attributes, Errno, FileKind, Node, Timestamp};
 use crate::mem::region::Region;
@@ -58,6 +58,8 @@ bitflags! {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Inode<'v> {
     pub number: u32,
+    /// The block that it lies in.
+    pub block: u64,
     /// `st_mode`.
     pub mode: u16,
     /// The kind that `mode` says.
@@ -185,7 +187,7 @@ impl<R: Region> Volume<R> {
         let (block, range) = self.place_in_table(table.start, index);
         let raw = self.block(block)?.get(range).unwrap_or_default();
         let fail = |fault| Error::Corrupt(Damage::Inode { inode: number, fault });
-        let inode = Inode::parse(&self.superblock, number, raw, false).map_err(fail)?;
+        let inode = Inode::parse(&self.superblock, number, block, raw, false).map_err(fail)?;
         if inode.links == 0 { Err(fail(InodeFault::NotInUse)) } else { Ok(inode) }
     }
 
@@ -201,7 +203,7 @@ impl<R: Region> Volume<R> {
         let in_block = range.start / usize::from(self.superblock.s_inode_size);
         let raw = self.block(block)?.get(range).unwrap_or_default();
         let verified = self.verified.has(Kind::Inodes, block, in_block);
-        let inode = Inode::parse(&self.superblock, number, raw, verified).map_err(fail)?;
+        let inode = Inode::parse(&self.superblock, number, block, raw, verified).map_err(fail)?;
         if !verified {
             self.verified.note(Kind::Inodes, block, in_block);
         }
@@ -234,10 +236,11 @@ impl<R: Region> Volume<R> {
 }
 
 impl<'v> Inode<'v> {
-    /// Parses `raw`, `s_inode_size` bytes. The checksum is not looked at if it was `verified`.
+    /// Parses `raw`, `s_inode_size` bytes of `block`. The checksum is not looked at if it was `verified`.
     fn parse(
         superblock: &Superblock,
         number: u32,
+        block: u64,
         raw: &'v [u8],
         verified: bool,
     ) -> Result<Self, InodeFault> {
@@ -274,6 +277,7 @@ impl<'v> Inode<'v> {
         let wide = superblock.incompat.contains(Incompat::BLOCKS_64BIT);
         Ok(Self {
             number,
+            block,
             mode,
             kind,
             uid: split32(raw, 0x2, 0x78),
@@ -303,11 +307,6 @@ impl<'v> Inode<'v> {
     /// What the file is known by outside.
     pub(super) fn node(&self) -> Node {
         Node(u64::from(self.number) | u64::from(self.generation) << 32)
-    }
-
-    /// Whom the blocks of its directory or extent tree belong to.
-    pub(super) fn owner(&self) -> Owner {
-        Owner::new(self.number, self.generation)
     }
 
     /// What `stat` tells.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where the files lie that were read last: one extent of each, so that a read which stays within it looks at no metadata. And
-//! the inode tables that were used last.
+//! What the last requests found: names, attributes, extents, and the inode tables of groups; so that the next one that asks for
+//! the same looks at no metadata.
 //!
-//! What is remembered holds until anything of the metadata is changed, of whatever file. It was checked when it was found; the
-//! bytes are asked of the region all the same, which checks the range.
+//! Everything here was checked when it was found, and says in which blocks it was found. It holds for as long as none of those is
+//! changed: each block that is to be changed, or is given up, is [forgotten](Remembered::forget) first. Nobody else writes to a
+//! mounted volume ([`Region`](crate::mem::region::Region) demands it).
+//!
+//! All of it is for speed alone: tables of fixed size, in which what is found takes the place of something else.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -12,19 +15,27 @@ use core::cell::Cell;
 use core::ops::Range;
 
 use super::group::InodeTable;
+use crate::fs::{Attributes, Node};
 
-/// Files that are remembered at most; 48 bytes each.
+/// Names that are remembered at most; 88 bytes each.
+const NAMES: usize = 1024;
+
+/// The longest name that is.
+const LONGEST_NAME: usize = 40;
+
+/// Files whose attributes are, and files of which an extent is.
 const FILES: usize = 512;
 
-/// Inode tables that are remembered at most; 32 bytes each.
+/// Inode tables that are.
 const TABLES: usize = 128;
+
+/// Blocks whose last change is known each on its own; others share with them: 32 KiB.
+const BLOCKS: usize = 4096;
 
 /// An extent of a regular file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// Of the file.
-    pub node: u64,
-    /// The file's.
+    /// Bytes of the file.
     pub size: u64,
     /// The first byte of the file that the extent holds, and where it lies in the region.
     pub start: u64,
@@ -51,64 +62,186 @@ impl Piece {
     }
 }
 
-/// The pieces that are remembered.
+/// Something that was found.
+#[derive(Debug, Clone, Copy)]
+struct Found<K, V> {
+    /// When: changes that had been made before.
+    since: u64,
+    /// In which blocks.
+    within: [u64; 2],
+    /// What was looked for.
+    key: K,
+    value: V,
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NameKey {
+    directory: Node,
+    length: usize,
+    /// The name, and zeros behind it.
+    name: [u8; LONGEST_NAME],
+}
+
+impl NameKey {
+    /// `None` for a name that is too long to be remembered.
+    fn new(directory: Node, name: &[u8]) -> Option<Self> {
+        let mut key = Self { directory, length: name.len(), name: [0; LONGEST_NAME] };
+        key.name.get_mut(..name.len())?.copy_from_slice(name);
+        Some(key)
+    }
+
+    /// A number that differs for most names, and for most directories.
+    fn place(&self) -> u64 {
+        let (words, _) = self.name.as_chunks::<8>();
+        let mixed = words.iter().fold(self.directory.0, |mixed, word| {
+            // The multiplier of Knuth's multiplicative hash: 2^64 divided by the golden ratio.
+            (mixed.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
+        mixed >> 32
+    }
+}
+
+/// Room for something.
+type Place<K, V> = Cell<Option<Found<K, V>>>;
+
+/// A table of what was found, each in a place that depends on its key.
+struct Table<K, V> {
+    places: Box<[Place<K, V>]>,
+}
+
+impl<K: Copy + PartialEq, V: Copy> Table<K, V> {
+    fn new(size: usize) -> Self {
+        Self { places: vec![Cell::new(None); size].into_boxed_slice() }
+    }
+
+    fn place(&self, place: u64) -> Option<&Place<K, V>> {
+        // Below the length, which fits.
+        self.places.get(usize::try_from(place % self.places.len() as u64).unwrap_or_default())
+    }
+}
+
+/// When blocks were changed.
+struct Changes {
+    /// Changes so far.
+    now: u64,
+    /// When all was forgotten the last time.
+    all: u64,
+    /// By block: when one of those in this place was changed the last time.
+    blocks: Box<[u64]>,
+}
+
+impl Changes {
+    fn last(&self, block: u64) -> u64 {
+        // Below BLOCKS, which fits. A place that is not there would be one that is changed all the time.
+        let place = usize::try_from(block % BLOCKS as u64).unwrap_or(BLOCKS);
+        self.blocks.get(place).copied().unwrap_or(u64::MAX)
+    }
+
+    fn holds<K, V>(&self, found: &Found<K, V>) -> bool {
+        found.since >= self.all && found.within.iter().all(|&block| found.since >= self.last(block))
+    }
+}
+
+/// What is remembered.
 pub(super) struct Remembered {
-    /// What was remembered under another number is forgotten.
-    epoch: u64,
-    pieces: Box<[Cell<(u64, Piece)>]>,
-    /// By group: the epoch, the group, and its table.
-    tables: Box<[Cell<(u64, u32, InodeTable)>]>,
+    changes: Changes,
+    names: Table<NameKey, Node>,
+    attributes: Table<Node, Attributes>,
+    pieces: Table<Node, Piece>,
+    /// By group.
+    inode_tables: Table<u32, InodeTable>,
 }
 
 impl Remembered {
     /// Nothing is remembered.
     pub(super) fn new() -> Self {
-        let none = Piece { node: 0, size: 0, start: 0, place: 0, length: 0 };
         Self {
-            epoch: 1,
-            pieces: vec![Cell::new((0, none)); FILES].into_boxed_slice(),
-            tables: vec![Cell::new((0, 0, InodeTable::default())); TABLES].into_boxed_slice(),
+            changes: Changes { now: 0, all: 0, blocks: vec![0; BLOCKS].into_boxed_slice() },
+            names: Table::new(NAMES),
+            attributes: Table::new(FILES),
+            pieces: Table::new(FILES),
+            inode_tables: Table::new(TABLES),
         }
     }
 
-    fn cell(&self, node: u64) -> Option<&Cell<(u64, Piece)>> {
-        // Below FILES, which fits.
-        self.pieces.get(usize::try_from(node % FILES as u64).unwrap_or_default())
+    /// What was found for `key`, which is kept at `place`.
+    #[inline]
+    fn get<K: Copy + PartialEq, V: Copy>(&self, table: &Table<K, V>, place: u64, key: &K) -> Option<V> {
+        let found = table.place(place)?.get()?;
+        (found.key == *key && self.changes.holds(&found)).then_some(found.value)
+    }
+
+    /// Keeps what was found in the blocks `within`, in place of something else.
+    fn set<K: Copy + PartialEq, V: Copy>(
+        &self,
+        table: &Table<K, V>,
+        place: u64,
+        within: [u64; 2],
+        key: K,
+        value: V,
+    ) {
+        if let Some(cell) = table.place(place) {
+            cell.set(Some(Found { since: self.changes.now, within, key, value }));
+        }
+    }
+
+    /// The file `name` in `directory`.
+    pub(super) fn name(&self, directory: Node, name: &[u8]) -> Option<Node> {
+        let key = NameKey::new(directory, name)?;
+        self.get(&self.names, key.place(), &key)
+    }
+
+    /// Remembers that `name` in `directory` is `node`, as its record in `block` says.
+    pub(super) fn set_name(&self, directory: Node, name: &[u8], node: Node, block: u64) {
+        if let Some(key) = NameKey::new(directory, name) {
+            self.set(&self.names, key.place(), [block; 2], key, node);
+        }
+    }
+
+    /// The attributes of `node`.
+    pub(super) fn attributes(&self, node: Node) -> Option<Attributes> {
+        self.get(&self.attributes, node.0, &node)
+    }
+
+    /// Remembers the attributes of `node`, whose inode lies in `block`.
+    pub(super) fn set_attributes(&self, node: Node, attributes: Attributes, block: u64) {
+        self.set(&self.attributes, node.0, [block; 2], node, attributes);
     }
 
     /// A piece of the file `node`.
-    pub(super) fn get(&self, node: u64) -> Option<Piece> {
-        let (epoch, piece) = self.cell(node)?.get();
-        (epoch == self.epoch && piece.node == node).then_some(piece)
+    pub(super) fn piece(&self, node: Node) -> Option<Piece> {
+        self.get(&self.pieces, node.0, &node)
     }
 
-    /// Remembers `piece`, in place of another.
-    pub(super) fn set(&self, piece: Piece) {
-        if let Some(cell) = self.cell(piece.node) {
-            cell.set((self.epoch, piece));
-        }
-    }
-
-    fn table_cell(&self, group: u32) -> Option<&Cell<(u64, u32, InodeTable)>> {
-        self.tables.get(usize::try_from(group).ok()? % TABLES)
+    /// Remembers a piece of the file `node`: its inode, and the extent, lie in the blocks `within`.
+    pub(super) fn set_piece(&self, node: Node, piece: Piece, within: [u64; 2]) {
+        self.set(&self.pieces, node.0, within, node, piece);
     }
 
     /// The inode table of `group`.
     pub(super) fn inode_table(&self, group: u32) -> Option<InodeTable> {
-        let (epoch, of, table) = self.table_cell(group)?.get();
-        (epoch == self.epoch && of == group).then_some(table)
+        self.get(&self.inode_tables, group.into(), &group)
     }
 
-    /// Remembers the inode table of `group`, in place of another.
-    pub(super) fn set_inode_table(&self, group: u32, table: InodeTable) {
-        if let Some(cell) = self.table_cell(group) {
-            cell.set((self.epoch, group, table));
+    /// Remembers the inode table of `group`, whose descriptor lies in `block`.
+    pub(super) fn set_inode_table(&self, group: u32, table: InodeTable, block: u64) {
+        self.set(&self.inode_tables, group.into(), [block; 2], group, table);
+    }
+
+    /// `block` is to be changed, or is given up.
+    pub(super) fn forget(&mut self, block: u64) {
+        let changes = &mut self.changes;
+        changes.now = changes.now.wrapping_add(1);
+        if let Some(last) = changes.blocks.get_mut(usize::try_from(block % BLOCKS as u64).unwrap_or(BLOCKS)) {
+            *last = changes.now;
         }
     }
 
-    /// Metadata is to be changed.
-    pub(super) fn forget(&mut self) {
-        self.epoch = self.epoch.wrapping_add(1);
+    /// Blocks were changed, no matter which.
+    pub(super) fn forget_all(&mut self) {
+        self.changes.now = self.changes.now.wrapping_add(1);
+        self.changes.all = self.changes.now;
     }
 }
 
@@ -116,21 +249,71 @@ impl Remembered {
 mod tests {
     use super::*;
 
-    const PIECE: Piece = Piece { node: 12, size: 10_000, start: 4096, place: 1 << 20, length: 8192 };
+    const FILE: Node = Node(12 | 7 << 32);
+    const PIECE: Piece = Piece { size: 10_000, start: 4096, place: 1 << 20, length: 8192 };
+    const TABLE: InodeTable = InodeTable { start: 7, used_inodes: 8 };
 
     #[test]
-    fn a_piece_is_remembered_until_something_is_changed() {
+    fn what_was_found_holds_until_a_block_is_changed_that_it_was_found_in() {
         let mut remembered = Remembered::new();
-        assert_eq!(remembered.get(0), None);
-        assert_eq!(remembered.inode_table(0), None);
-        remembered.set(PIECE);
-        let table = InodeTable { start: 7, used_inodes: 8 };
-        remembered.set_inode_table(3, table);
-        assert_eq!((remembered.get(12), remembered.inode_table(3)), (Some(PIECE), Some(table)));
-        assert_eq!(remembered.inode_table(3 + 128), None);
-        assert_eq!(remembered.get(12 + FILES as u64), None);
-        remembered.forget();
-        assert_eq!((remembered.get(12), remembered.inode_table(3)), (None, None));
+        assert_eq!((remembered.piece(Node(0)), remembered.inode_table(0)), (None, None));
+        remembered.set_piece(FILE, PIECE, [100, 200]);
+        remembered.set_inode_table(3, TABLE, 50);
+        for block in [101, 201, 51, 0] {
+            remembered.forget(block);
+            assert_eq!((remembered.piece(FILE), remembered.inode_table(3)), (Some(PIECE), Some(TABLE)));
+        }
+        for block in [100, 200] {
+            remembered.set_piece(FILE, PIECE, [100, 200]);
+            assert_eq!(remembered.piece(FILE), Some(PIECE), "it was found anew");
+            remembered.forget(block);
+            assert_eq!((remembered.piece(FILE), remembered.inode_table(3)), (None, Some(TABLE)));
+        }
+        remembered.forget_all();
+        assert_eq!(remembered.inode_table(3), None);
+        remembered.set_inode_table(3, TABLE, 50);
+        assert_eq!(remembered.inode_table(3), Some(TABLE));
+    }
+
+    #[test]
+    fn a_block_that_shares_the_place_of_another_is_changed_with_it() {
+        let mut remembered = Remembered::new();
+        remembered.set_inode_table(3, TABLE, 50);
+        remembered.forget(50 + BLOCKS as u64);
+        assert_eq!(remembered.inode_table(3), None);
+    }
+
+    #[test]
+    fn what_takes_a_place_is_not_taken_for_what_was_there() {
+        let remembered = Remembered::new();
+        let (group, node) = (3 + u32::try_from(TABLES).unwrap(), Node(FILE.0 + FILES as u64));
+        remembered.set_piece(FILE, PIECE, [1, 2]);
+        remembered.set_inode_table(3, TABLE, 1);
+        assert_eq!((remembered.piece(node), remembered.inode_table(group)), (None, None));
+        remembered.set_piece(node, PIECE, [1, 2]);
+        remembered.set_inode_table(group, TABLE, 1);
+        assert_eq!((remembered.piece(FILE), remembered.inode_table(3)), (None, None));
+        let another_generation = Node(12 | 8 << 32);
+        remembered.set_piece(FILE, PIECE, [1, 2]);
+        assert_eq!(remembered.piece(another_generation), None);
+    }
+
+    #[test]
+    fn a_name_is_that_of_one_directory_and_ends_where_it_ends() {
+        let mut remembered = Remembered::new();
+        let longest = [b'x'; LONGEST_NAME];
+        for name in [&b"name"[..], b"n", &longest] {
+            remembered.set_name(FILE, name, Node(5), 9);
+            assert_eq!(remembered.name(FILE, name), Some(Node(5)));
+            assert_eq!(remembered.name(Node(12), name), None);
+        }
+        remembered.set_name(FILE, b"name", Node(5), 9);
+        assert_eq!(remembered.name(FILE, b"nam"), None);
+        assert_eq!(remembered.name(FILE, b"name\0"), None, "zeros behind it are no part of it");
+        remembered.set_name(FILE, &[b'x'; LONGEST_NAME + 1], Node(6), 9);
+        assert_eq!(remembered.name(FILE, &[b'x'; LONGEST_NAME + 1]), None);
+        remembered.forget(9);
+        assert_eq!(remembered.name(FILE, b"name"), None);
     }
 
     #[test]

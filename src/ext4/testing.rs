@@ -277,9 +277,14 @@ pub(super) fn blocks(volume: &TestVolume) -> Vec<Vec<u8>> {
     blocks
 }
 
-/// How often a test does what it does at random: `usual` times, or `long` times if the environment says `SKERRY_LONG=1`.
+/// Whether the environment asks for the long form of the tests: `SKERRY_LONG=1`.
+pub(super) fn is_long() -> bool {
+    std::env::var_os("SKERRY_LONG").is_some_and(|value| value == "1")
+}
+
+/// How often a test does what it does at random: `usual` times, or `long` times in the long form.
 pub(super) fn repeats(usual: usize, long: usize) -> usize {
-    if std::env::var_os("SKERRY_LONG").is_some_and(|value| value == "1") { long } else { usual }
+    if is_long() { long } else { usual }
 }
 
 /// Numbers that look random and are the same in each run (xorshift64*).

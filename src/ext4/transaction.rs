@@ -51,8 +51,7 @@ impl<R: Region> Volume<R> {
                 log.end_operation();
             } else {
                 log.undo_operation(&mut self.region);
-                self.verified.forget_all();
-                self.remembered.forget();
+                self.forget_everything();
                 self.totals = totals;
             }
         }
@@ -94,8 +93,7 @@ impl<R: Region> Volume<R> {
             return Err(self.out_of_range(number));
         }
         let size = self.superblock.block_size;
-        self.verified.forget(number);
-        self.remembered.forget();
+        self.forget_block(number);
         let log = self.log.as_mut().ok_or(Errno::EROFS)?;
         let offset = log.stage(&mut self.region, number, number * u64::from(size), zeroed)?;
         self.region.bytes_mut(offset, size as usize).ok_or(Error::Reply(Errno::EIO))
@@ -106,9 +104,20 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// EUCLEAN for a block that is never freed; EIO once a flush failed; [`Error::TransactionFull`].
     pub(super) fn revoke(&mut self, number: u64) -> Result<(), Error> {
-        self.verified.forget(number);
-        self.remembered.forget();
+        self.forget_block(number);
         self.log.as_mut().ok_or(Errno::EROFS)?.revoke(number)
+    }
+
+    /// Block `number` of metadata is to be changed: nothing that was found in it holds any longer.
+    fn forget_block(&mut self, number: u64) {
+        self.verified.forget(number);
+        self.remembered.forget(number);
+    }
+
+    /// Metadata was changed, no matter which.
+    pub(super) fn forget_everything(&mut self) {
+        self.verified.forget_all();
+        self.remembered.forget_all();
     }
 
     /// Whether block `number`, which the bitmaps say is free, may be given to somebody: not if the running transaction

@@ -13,6 +13,8 @@ use alloc::boxed::Box;
 use alloc::vec;
 use core::cell::Cell;
 
+use crate::fs::Node;
+
 /// Blocks that are noted at most: 64 KiB of notes for 16 MiB of metadata.
 const PLACES: usize = 4096;
 
@@ -76,13 +78,13 @@ impl Verified {
         }
     }
 
-    /// Whether `block` is noted as a block of `owner`.
-    pub(super) fn has_owned(&self, kind: Kind, block: u64, owner: Owner) -> bool {
+    /// Whether `block` is noted as a block of `owner`, whose number and generation are part of the checksum.
+    pub(super) fn has_owned(&self, kind: Kind, block: u64, owner: Node) -> bool {
         self.noted(kind, block) == owner.0
     }
 
     /// Notes that `block` matches its checksum as a block of `owner`.
-    pub(super) fn note_owned(&self, kind: Kind, block: u64, owner: Owner) {
+    pub(super) fn note_owned(&self, kind: Kind, block: u64, owner: Node) {
         if let Some(place) = self.place(block) {
             place.set(Note { block, kind, matching: owner.0 });
         }
@@ -108,17 +110,6 @@ impl Verified {
 /// The bit of structure `index`; of those behind the 64th nothing is noted.
 fn bit(index: usize) -> u64 {
     u32::try_from(index).ok().and_then(|index| 1_u64.checked_shl(index)).unwrap_or(0)
-}
-
-/// The inode that a block belongs to: what goes into the checksum of the block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner(u64);
-
-impl Owner {
-    /// The inode `number`, which is not 0, with its generation.
-    pub(super) fn new(number: u32, generation: u32) -> Self {
-        Self(u64::from(number) | u64::from(generation) << 32)
-    }
 }
 
 #[cfg(test)]
@@ -155,14 +146,14 @@ mod tests {
     #[test]
     fn a_block_of_one_owner_is_not_noted_for_another() {
         let verified = Verified::new();
-        verified.note_owned(Kind::Records, 9, Owner::new(12, 1));
-        assert!(verified.has_owned(Kind::Records, 9, Owner::new(12, 1)));
+        verified.note_owned(Kind::Records, 9, Node(12 | 1 << 32));
+        assert!(verified.has_owned(Kind::Records, 9, Node(12 | 1 << 32)));
         assert!(
-            !verified.has_owned(Kind::Records, 9, Owner::new(12, 2))
-                && !verified.has_owned(Kind::Records, 9, Owner::new(13, 1))
+            !verified.has_owned(Kind::Records, 9, Node(12 | 2 << 32))
+                && !verified.has_owned(Kind::Records, 9, Node(13 | 1 << 32))
         );
-        assert!(!verified.has_owned(Kind::ExtentNode, 9, Owner::new(12, 1)));
-        assert!(!verified.has_owned(Kind::Records, 10, Owner::new(12, 1)));
+        assert!(!verified.has_owned(Kind::ExtentNode, 9, Node(12 | 1 << 32)));
+        assert!(!verified.has_owned(Kind::Records, 10, Node(12 | 1 << 32)));
     }
 
     #[test]

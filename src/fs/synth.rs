@@ -330,7 +330,6 @@ impl FileSystem for ControlTree<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mem::Short;
     use std::string::{String, ToString};
     use std::vec::Vec;
 
@@ -361,18 +360,6 @@ mod tests {
         }
         fn command(&mut self, slot: u8, command: &Command) -> Result<(), Errno> {
             self.1.push((slot, command.clone()));
-            Ok(())
-        }
-    }
-
-    impl Source for &[u8] {
-        fn remaining(&self) -> usize {
-            self.len()
-        }
-        fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short> {
-            let (front, rest) = self.split_at_checked(bytes.len()).ok_or(Short)?;
-            bytes.copy_from_slice(front);
-            *self = rest;
             Ok(())
         }
     }

@@ -60,6 +60,20 @@ pub trait Source {
     fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short>;
 }
 
+/// For tools and tests: what was taken is no longer part of the slice.
+impl Source for &[u8] {
+    fn remaining(&self) -> usize {
+        self.len()
+    }
+
+    fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short> {
+        let (front, rest) = self.split_at_checked(bytes.len()).ok_or(Short)?;
+        bytes.copy_from_slice(front);
+        *self = rest;
+        Ok(())
+    }
+}
+
 /// A sink has no room for what was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;

@@ -8,7 +8,7 @@ use skerry_host::bridge::Socket;
 use skerry_host::client_vm::{Options, Server, output};
 
 use super::writing::{empty_volume, judged};
-use super::{kept, long, scratch, served, succeeded};
+use super::{kept, length, scratch, served, succeeded};
 
 #[test]
 fn two_clients_change_one_volume_at_the_same_time() {
@@ -18,7 +18,7 @@ fn two_clients_change_one_volume_at_the_same_time() {
     let files = scratch.path().join("files");
     fs::create_dir_all(files.join("truth")).unwrap();
     fs::write(files.join("truth/churn.sh"), include_str!("churn.sh")).unwrap();
-    let rounds = if long() { 2000 } else { 60 };
+    let rounds = if length::is_long() { 2000 } else { 60 };
     let (bridge, sockets) = served(&volume, false, scratch.path(), 2);
     let client = |socket: &Socket, name: &str, seed: u32| {
         let options = Options {

@@ -14,7 +14,7 @@ use skerry::wire::OpenFlags;
 use skerry_host::client_vm::{ClientVm, Disk, MOUNT_LIMIT, Mount, Options, Server, Streams, output};
 use skerry_host::service_vm::{self, ServiceVm};
 
-use super::{kept, scratch, served, succeeded};
+use super::{kept, length, scratch, served, succeeded};
 
 /// An empty volume of 128 MiB.
 pub fn empty_volume(path: &Path) {
@@ -75,15 +75,10 @@ fn content(number: u32) -> Vec<u8> {
     (number..=number + 2000).flat_map(|line| format!("{line}\n").into_bytes()).collect()
 }
 
-/// Kills of the service VM, as many as `SKERRY_KILLS` says.
-fn kills() -> u32 {
-    std::env::var("SKERRY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(3)
-}
-
 #[test]
 fn what_linux_was_told_is_written_survives_the_kill_of_the_service_vm() {
-    let mut total = 0;
-    for round in 0..kills() {
+    let (mut total, kills) = (0, length::kills(3));
+    for round in 0..kills {
         let scratch = scratch();
         let volume = scratch.path().join("volume.ext4");
         empty_volume(&volume);
@@ -103,7 +98,7 @@ fn what_linux_was_told_is_written_survives_the_kill_of_the_service_vm() {
             lines.filter_map(|line| line.parse::<u32>().ok()).last()
         });
         // Another moment each time.
-        std::thread::sleep(Duration::from_micros(1_500_000 + u64::from(round) * 611_953 % 3_000_000));
+        std::thread::sleep(Duration::from_micros(1_500_000 + round as u64 * 611_953 % 3_000_000));
         kill_process(service, Signal::KILL).unwrap();
         // What was answered before is on its way out of the client.
         std::thread::sleep(Duration::from_millis(500));
@@ -135,7 +130,6 @@ fn what_linux_was_told_is_written_survives_the_kill_of_the_service_vm() {
     }
     assert!(total > 0, "no load");
     println!(
-        "shown: {} kills under the load of a client, {total} files answered before, all there after",
-        kills()
+        "shown: {kills} kills under the load of a client, {total} files answered before, all there after"
     );
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use skerry_host::client_vm::{Cache, ClientVm, MOUNT_LIMIT, Streams};
 
-use super::{Bench, long, support};
+use super::Bench;
+use super::support::{kept, length};
 
 /// How long the databases may take to be made.
 const BEGIN_LIMIT: Duration = Duration::from_secs(180);
@@ -81,16 +82,16 @@ fn lines<'a>(said: &'a str, what: &str, database: &str) -> Vec<&'a str> {
 
 #[test]
 fn what_sqlite_has_committed_survives_the_kill_of_the_service_vm() {
-    let rounds = std::env::var("SKERRY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(2);
+    let rounds = length::kills(2);
     let mut all = 0;
     for round in 0..rounds {
         // Without time, there are no rounds for the third.
-        let cache = [Cache::Mmap, Cache::None, Cache::Loose][round % if long() { 3 } else { 2 }];
+        let cache = [Cache::Mmap, Cache::None, Cache::Loose][round % if length::is_long() { 3 } else { 2 }];
         let bench = Bench::new();
         // Another moment each time.
         let after = Duration::from_micros(2_000_000 + round as u64 * 611_953 % 3_000_000);
         let committed = hammered_until_killed(&bench, cache, after);
-        support::kept::keep("programs", &format!("killed-{round}"), &bench.volume());
+        kept::keep("programs", &format!("killed-{round}"), &bench.volume());
         let said = bench.run(cache, &format!("judge.sh {}", databases(cache)));
         for database in databases(cache).split(' ') {
             assert_eq!(lines(&said, "integrity", database), ["ok"], "{said}");

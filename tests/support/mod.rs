@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod kept;
+pub mod length;
 
 use std::fs;
 use std::os::unix::fs::symlink;

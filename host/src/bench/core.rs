@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use super::chart::Bars;
 use super::report::{NONE, Table, number, path, write_json};
 use super::statistics::Sample;
+use crate::serve::clock;
 use crate::volume_image;
 use peer::{Peer, SLOTS, send};
 use skerry::wire::{Rmessage, parse_r_with_data};
@@ -63,7 +64,7 @@ pub fn run(extent: Extent) -> Result<()> {
     }
     let image = volume_image::import(&first)?;
     let mut peers: Vec<Box<dyn Peer>> = vec![
-        Box::new(ring::Ring::new(image.as_file(), ring::now)?),
+        Box::new(ring::Ring::new(image.as_file(), clock::now)?),
         Box::new(p9_crate::P9Crate::new(&first)?),
         Box::new(diod::Diod::new(&second, &directory.path().join("socket"))?),
     ];

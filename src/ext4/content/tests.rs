@@ -7,7 +7,6 @@ mod fragmented;
 use super::*;
 use crate::ext4::testing::{Image, NOON, Numbers, TestVolume, pattern, read};
 use crate::fs::Timestamp;
-use crate::mem::Short;
 use std::format;
 use std::vec::Vec;
 
@@ -20,25 +19,9 @@ const KINDS: [&[&str]; 5] = [
     &["-b", "4096", "-O", "^flex_bg", "-I", "128"],
 ];
 
-/// Bytes that are written.
-struct Bytes<'a>(&'a [u8]);
-
-impl Source for Bytes<'_> {
-    fn remaining(&self) -> usize {
-        self.0.len()
-    }
-
-    fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short> {
-        let (front, rest) = self.0.split_at_checked(bytes.len()).ok_or(Short)?;
-        bytes.copy_from_slice(front);
-        self.0 = rest;
-        Ok(())
-    }
-}
-
 /// Writes `bytes` as one request; how many went.
 fn write(volume: &mut TestVolume, number: u32, offset: u64, bytes: &[u8]) -> Result<u32, Error> {
-    volume.write_content(number, Caller::ROOT, Position::At(offset), &mut Bytes(bytes))
+    volume.write_content(number, Caller::ROOT, Position::At(offset), &mut &*bytes)
 }
 
 /// Writes all of `bytes`, in as many requests as it takes.
@@ -171,7 +154,7 @@ impl Models {
             }
             6..=7 => {
                 let position = Position::End;
-                let mut source = Bytes(&new);
+                let mut source = &new[..];
                 let went = volume.write_content(number, Caller::ROOT, position, &mut source).unwrap();
                 bytes.extend_from_slice(&new[..went as usize]);
             }
@@ -360,7 +343,7 @@ fn a_write_sets_times_and_version_and_takes_set_id_bits_from_others_than_root() 
     assert_eq!((inode.modified, inode.changed, inode.mode), (NOON, NOON, 0o106_755));
     assert!(inode.version > version);
     let other = Caller { uid: 1000 };
-    volume.write_content(number, other, Position::End, &mut Bytes(b" and others")).unwrap();
+    volume.write_content(number, other, Position::End, &mut &b" and others"[..]).unwrap();
     assert_eq!(volume.inode(number).unwrap().mode, 0o100_755);
     assert_eq!(content(&volume, number), b"root and others");
     let set = |mode| {
@@ -370,7 +353,7 @@ fn a_write_sets_times_and_version_and_takes_set_id_bits_from_others_than_root() 
         }
     };
     volume.atomically(|volume| volume.edit_inode(number, set(0o106_745))).unwrap();
-    volume.write_content(number, other, Position::At(0), &mut Bytes(b"x")).unwrap();
+    volume.write_content(number, other, Position::At(0), &mut &b"x"[..]).unwrap();
     assert_eq!(volume.inode(number).unwrap().mode, 0o102_745, "without S_IXGRP it means locking");
     volume.clock = || Timestamp { seconds: 5, nanoseconds: 0 };
     write(&mut volume, number, 0, b"y").unwrap();

@@ -14,7 +14,7 @@ use super::tree::{Tree, observe};
 use super::workload::{Run, run};
 use crate::ext4::Volume;
 use crate::ext4::crash::{Crash, Event, Record, Recorder};
-use crate::ext4::testing::{Image, Numbers};
+use crate::ext4::testing::{Image, Numbers, is_long, repeats};
 
 /// The volumes: small, with the smallest journal, so that it goes around and space ends.
 const VOLUMES: [(&str, &[&str]); 2] = [
@@ -28,15 +28,6 @@ const CALLS: usize = 1500;
 const PROGRESS: usize = 5000;
 /// States with a half changed superblock of which `e2fsck` asks that somebody looks.
 const TORN: usize = 40;
-
-fn is_long() -> bool {
-    std::env::var_os("SKERRY_LONG").is_some_and(|value| value == "1")
-}
-
-/// `short`, or `long` in the long form.
-fn count(short: usize, long: usize) -> usize {
-    if is_long() { long } else { short }
-}
 
 /// Says how much was done, past the capture of a test's output.
 fn say(line: &str) {
@@ -139,7 +130,7 @@ fn try_all(
     mut state: impl FnMut(usize) -> (Crash, Legal),
 ) {
     let checker = Checker::new();
-    let mut kept = Kept::new(played.name, kind, points.len(), count(10, 60));
+    let mut kept = Kept::new(played.name, kind, points.len(), repeats(10, 60));
     let (mut torn, mut judged) = (0, 0);
     for (index, &point) in points.iter().enumerate() {
         let (crash, legal) = state(point);
@@ -151,7 +142,7 @@ fn try_all(
         kept.offer(point, &crash.bytes, played.moments[point].at_rest);
         let other = (index.is_multiple_of(every) && !is_torn).then_some(&checker);
         judged += usize::from(other.is_some());
-        let ours = (index.is_multiple_of(count(2, 25)) || is_torn).then_some(&checker);
+        let ours = (index.is_multiple_of(repeats(2, 25)) || is_torn).then_some(&checker);
         let verdict = played.try_state(crash, &legal, other, ours);
         let length = played.record().len();
         assert_eq!(verdict, Ok(()), "{}, {kind}, event {point} of {length}", played.name);
@@ -172,7 +163,7 @@ fn death(played: &Played) {
     let mut points = played.points(300, &mut Numbers(41));
     points.sort_unstable();
     let mut replay = played.record().replay();
-    try_all(played, "death", &points, count(4, 100), |point| {
+    try_all(played, "death", &points, repeats(4, 100), |point| {
         let crash = replay.kill(point, &mut Numbers(point as u64 * 2 + 1));
         (crash, played.run.after_death(played.record(), &played.moments, point))
     });
@@ -182,7 +173,7 @@ fn loss(played: &Played) {
     let mut points = played.points(300, &mut Numbers(43));
     points.sort_unstable();
     let mut replay = played.record().replay();
-    try_all(played, "loss of power", &points, count(4, 100), |point| {
+    try_all(played, "loss of power", &points, repeats(4, 100), |point| {
         let crash = replay.power_loss(point, &mut Numbers(point as u64 * 2 + 1));
         (crash, played.run.after_loss(&played.moments[point]))
     });
@@ -194,7 +185,7 @@ fn recovery(played: &Played) {
     let checker = Checker::new();
     let (mut recoveries, mut tried) = (0, 0);
     let points = played.points(100, &mut numbers);
-    let step = points.len() / count(30, 400) + 1;
+    let step = points.len() / repeats(30, 400) + 1;
     for point in points.into_iter().step_by(step) {
         // Every store before is there: what follows is recorded behind it.
         let whole = played.record().dead_after(point);
@@ -205,7 +196,7 @@ fn recovery(played: &Played) {
         let record = played.record().followed_by(point, volume.region.record());
         let own = moments(&record);
         recoveries += 1;
-        for _ in 0..count(6, 12) {
+        for _ in 0..repeats(6, 12) {
             let at = point + numbers.below(record.len() - point);
             let crash = record.kill(at, &mut numbers);
             let verdict = played.try_state(crash, &legal, None, (tried % 4 == 0).then_some(&checker));
@@ -278,12 +269,12 @@ fn dropped_flush(played: &Played) {
     let mut numbers = Numbers(53);
     let flushes = events(played, |event| *event == Event::Flush);
     let mut found = (0, 0);
-    for (index, at) in flushes.iter().enumerate().skip(2).step_by(count(4, 1)) {
+    for (index, at) in flushes.iter().enumerate().skip(2).step_by(repeats(4, 1)) {
         let all = played.record().events().iter().take(*at).filter(|event| **event == Event::Flush).count();
         let falsified = played.record().without_flush(all);
         let own = moments(&falsified);
         let end = flushes.get(index + 1).map_or(falsified.len() - 1, |next| next - 1);
-        let states = (0..count(12, 40)).map(|_| {
+        let states = (0..repeats(12, 40)).map(|_| {
             let point = at + numbers.below(end - at + 1);
             let moment = &own[point];
             // The promise is that of the record as it was.
@@ -300,8 +291,8 @@ fn dropped_flush(played: &Played) {
 fn unordered(played: &Played) {
     let mut numbers = Numbers(59);
     let falsified = played.record().with_publishes_unordered();
-    let points = played.points(count(60, 1000), &mut numbers);
-    let step = points.len() / count(60, 1000) + 1;
+    let points = played.points(repeats(60, 1000), &mut numbers);
+    let step = points.len() / repeats(60, 1000) + 1;
     let states = points.into_iter().step_by(step).map(|point| {
         let moment = &played.moments[point];
         (falsified.kill(point, &mut numbers), played.run.not_before(moment.committed, moment))
@@ -314,7 +305,7 @@ fn late_commit(played: &Played) {
     let mut numbers = Numbers(61);
     let commits = events(played, |event| matches!(event, Event::Publish(_, bytes) if *bytes == COMMIT));
     let mut found = (0, 0);
-    for &at in commits.iter().skip(1).step_by(commits.len() / count(20, 300) + 1) {
+    for &at in commits.iter().skip(1).step_by(commits.len() / repeats(20, 300) + 1) {
         let falsified = played.record().with_late_publish(at);
         let own = moments(&falsified);
         let until = own.len().min(at + 400);
@@ -333,8 +324,8 @@ fn late_commit(played: &Played) {
 /// A journal without its records of revoked blocks is noticed, whoever dies.
 fn skipped_revoke(played: &Played) {
     let mut numbers = Numbers(67);
-    let points = played.points(count(150, 3000), &mut numbers);
-    let step = points.len() / count(150, 3000) + 1;
+    let points = played.points(repeats(150, 3000), &mut numbers);
+    let step = points.len() / repeats(150, 3000) + 1;
     let states = points.into_iter().step_by(step).map(|point| {
         let mut crash = played.record().kill(point, &mut numbers);
         for block in crash.bytes.chunks_mut(1024) {

@@ -107,7 +107,7 @@ fn every_byte_of_a_block_with_checksums_is_covered() {
     for offset in 0..1024 {
         volume.region[start + offset] ^= 0x40;
         // Nobody but this test changes a mounted volume behind its back.
-        volume.verified.forget_all();
+        volume.forget_everything();
         for answer in ask(&volume, number) {
             let Err(Error::Corrupt(Damage::Directory { inode, fault })) = answer else {
                 panic!("a change at {offset} gives {answer:?}");

@@ -31,7 +31,7 @@ use crate::fs::FileKind;
 use crate::mem::region::Region;
 pub(super) use insert::Mapped;
 pub(super) use node::initialize_root;
-use node::{Extent, Node, first_block};
+use node::{Extent, Node, child_block, first_block};
 pub(super) use path::Tree;
 pub(super) use remove::Budget;
 
@@ -127,12 +127,12 @@ impl<'v, R: Region> ExtentWalk<'_, 'v, R> {
     pub(super) fn run(mut self) -> Result<(), Error> {
         let tree = Tree::of(self.inode);
         let root = tree.root(self.inode.i_block)?;
-        self.node(tree, &root, ROOT_BOUNDS)?;
+        self.node(tree, &root, self.inode.block, ROOT_BOUNDS)?;
         self.hole(self.wanted.end)
     }
 
-    /// Hands out what `node`, which covers the logical blocks `bounds`, has of the wanted range.
-    fn node(&mut self, tree: Tree, node: &Node<'_>, bounds: Range<u64>) -> Result<(), Error> {
+    /// Hands out what `node`, which lies in `block` and covers the logical blocks `bounds`, has of the wanted range.
+    fn node(&mut self, tree: Tree, node: &Node<'_>, block: u64, bounds: Range<u64>) -> Result<(), Error> {
         tree.check_entries(self.volume, node, &bounds)?;
         // Entries in front of the last one that begins at or before the range have nothing of it.
         let skipped = node.entries.partition_point(|entry| first_block(entry) <= self.wanted.start);
@@ -142,41 +142,41 @@ impl<'v, R: Region> ExtentWalk<'_, 'v, R> {
                 break;
             }
             if node.depth == 0 {
-                self.extent(&Extent::parse(entry))?;
+                self.extent(&Extent::parse(entry), block)?;
             } else {
                 let end = rest.get(position + 1).map_or(bounds.end, first_block);
                 let child = tree.child(self.volume, entry, node.depth)?;
-                self.node(tree, &child, first_block(entry)..end)?;
+                self.node(tree, &child, child_block(entry), first_block(entry)..end)?;
             }
         }
         Ok(())
     }
 
-    /// Hands out the gap in front of `extent` and what `extent` has of the wanted range.
-    fn extent(&mut self, extent: &Extent) -> Result<(), Error> {
+    /// Hands out the gap in front of `extent` and what `extent`, whose node lies in `block`, has of the wanted range.
+    fn extent(&mut self, extent: &Extent, block: u64) -> Result<(), Error> {
         if extent.end() <= self.wanted.start {
             return Ok(());
         }
-        self.remember(extent);
+        self.remember(extent, block);
         self.hole(extent.logical)?;
         let end = extent.end().min(self.wanted.end);
         let physical = extent.start + (self.wanted.start - extent.logical);
         self.emit(end, extent.written.then_some(physical))
     }
 
-    /// Remembers a written extent of a regular file for reads to come.
-    fn remember(&self, extent: &Extent) {
+    /// Remembers a written extent of a regular file, whose node lies in `within`, for reads to come.
+    fn remember(&self, extent: &Extent, within: u64) {
         let inode = self.inode;
         if extent.written && inode.kind == FileKind::Regular && !inode.flags.contains(InodeFlags::EA_INODE) {
             let block = u64::from(self.volume.superblock.block_size);
             // The extent lies in the volume, and a file has at most 2^32 blocks.
-            self.volume.remembered.set(Piece {
-                node: inode.node().0,
+            let piece = Piece {
                 size: inode.size,
                 start: extent.logical.saturating_mul(block),
                 place: extent.start.saturating_mul(block),
                 length: extent.length.saturating_mul(block),
-            });
+            };
+            self.volume.remembered.set_piece(inode.node(), piece, [inode.block, within]);
         }
     }
 

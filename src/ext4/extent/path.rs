@@ -17,7 +17,8 @@ use crate::ext4::checksum::crc32c;
 use crate::ext4::error::{Damage, Error};
 use crate::ext4::field::{le16, le32};
 use crate::ext4::inode::{self, Inode};
-use crate::ext4::verified::{Kind, Owner};
+use crate::ext4::verified::Kind;
+use crate::fs;
 use crate::mem::region::Region;
 
 /// Whose tree it is.
@@ -26,7 +27,7 @@ pub(in crate::ext4) struct Tree {
     /// The inode.
     pub number: u32,
     /// As which its blocks are noted.
-    owner: Owner,
+    owner: fs::Node,
     /// The seed of the volume's checksums, and what makes the seed of the nodes' of it.
     volume_seed: u32,
     generation: u32,
@@ -36,7 +37,7 @@ impl Tree {
     pub(in crate::ext4) fn of(inode: &Inode<'_>) -> Self {
         Self {
             number: inode.number,
-            owner: inode.owner(),
+            owner: inode.node(),
             volume_seed: inode.volume_seed,
             generation: inode.generation,
         }

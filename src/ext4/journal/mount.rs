@@ -68,7 +68,7 @@ impl<R: Region> Volume<R> {
             return Self::mount_refused(volume.region, "it has no journal inside");
         };
         let (mut log, start) = volume.recover(&found)?;
-        volume.verified.forget_all();
+        volume.forget_everything();
         if let Start::Empty(_) = start {
             // What Linux left may have had news in its superblock.
             volume.superblock = Superblock::read(&volume.region)?;

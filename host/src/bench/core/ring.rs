@@ -9,13 +9,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use skerry::ext4::{Clock, Volume};
-use skerry::fs::Timestamp;
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::region::{Flush, FlushFault, MappedRegion};
 use skerry::server::{ExportList, Exports, LockTable, SessionLimits};
@@ -96,14 +94,6 @@ pub struct Ring {
     /// Behind `connection` and `volume`, which have pointers into them.
     memory: SharedMemory,
     _region: SharedMemory,
-}
-
-/// The time of this machine.
-#[must_use]
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-    Timestamp { seconds, nanoseconds: since.subsec_nanos() }
 }
 
 /// Where `memory` is mapped.
