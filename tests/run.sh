@@ -25,6 +25,7 @@ Runs the steps named, or all of them in this order (about 20 minutes on two proc
   kernel     the volumes that the steps unit, model, ring, client, conformance and programs left, shown to e2fsck, debugfs and the
              ext4 of a Linux client's kernel
   bench      that the benchmarks run (their times are not judged), and instructions for each request against host/instructions.json
+             (fetches what they need below target/tools once)
 
 --long takes hours, and does more of the same: a crash at every store of the crash suite's workloads, a directory of a
 million files, every byte at every size of message, 50 kills of the service VM under the load of a client, 100000
@@ -118,8 +119,9 @@ bench() {
     build_image
     cargo build --locked --quiet --release -p skerry-host
     "$target/release/skerry" bench core --quick >/dev/null
-    "$target/release/skerry" bench boot --quick >/dev/null
-    "$target/release/skerry" bench scale --quick >/dev/null
+    for benchmark in boot scale virtfs-table latency meta; do
+        "$target/release/skerry" bench $benchmark --quick >/dev/null
+    done
     "$target/release/skerry" bench instructions --check
     "$target/release/skerry" bench instructions --service-vm --check
 }

@@ -10,6 +10,10 @@
 //! | [`instructions`] | instructions for each request, counted by callgrind |
 //! | [`process`]      | what another process takes of the machine |
 //! | [`scale`]        | how costs grow with clients, volumes, directories, files |
+//! | [`virtfs_table`] | a published table of VirtFS, measured again in a Linux client with all peers |
+//! | [`latency`]      | how long system calls take there |
+//! | [`meta`]         | what people do to a tree of sources there |
+//! | [`peers`]        | that client, and the servers and disks it has |
 //! | [`statistics`]   | medians of rounds |
 //! | [`report`]       | tables, JSON files |
 //! | [`chart`]        | SVG charts |
@@ -18,7 +22,11 @@ pub mod boot;
 pub mod chart;
 pub mod core;
 pub mod instructions;
+pub mod latency;
+pub mod meta;
+pub mod peers;
 pub mod process;
 pub mod report;
 pub mod scale;
 pub mod statistics;
+pub mod virtfs_table;

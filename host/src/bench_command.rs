@@ -3,7 +3,7 @@
 //! `skerry bench`: from the options to the benchmark.
 
 use anyhow::Result;
-use skerry_host::bench::{boot, core, instructions, scale};
+use skerry_host::bench::{boot, core, instructions, latency, meta, scale, virtfs_table};
 
 use crate::cli::Benchmark;
 
@@ -23,6 +23,13 @@ pub fn run(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Scale { quick } => {
             scale::run(if *quick { scale::Extent::QUICK } else { scale::Extent::FULL })
         }
+        Benchmark::VirtfsTable { quick } => {
+            virtfs_table::run(if *quick { virtfs_table::Extent::QUICK } else { virtfs_table::Extent::FULL })
+        }
+        Benchmark::Latency { quick } => {
+            latency::run(if *quick { latency::Extent::QUICK } else { latency::Extent::FULL })
+        }
+        Benchmark::Meta { quick } => meta::run(if *quick { meta::Extent::QUICK } else { meta::Extent::FULL }),
         Benchmark::Counted { image, row } => instructions::serve(image, *row),
     }
 }

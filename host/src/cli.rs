@@ -50,6 +50,24 @@ pub enum Benchmark {
         #[arg(long)]
         quick: bool,
     },
+    /// Reads and writes of a Linux client, by fio: both modes, VirtFS, virtiofsd, virtio-blk and IDE, beside a published table.
+    VirtfsTable {
+        /// Only see that it works: the figures mean little.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// How long system calls of a Linux client take, with the same peers as virtfs-table.
+    Latency {
+        /// Only see that it works: the figures mean little.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// What people do to a tree of sources in a Linux client, with the same peers as virtfs-table.
+    Meta {
+        /// Only see that it works: the figures mean little.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Instructions of the core for each request, counted by callgrind: the same on every machine.
     Instructions {
         /// Count in a service VM instead, by a plugin of QEMU's translator.

@@ -11,6 +11,7 @@ mod disk;
 mod memory_size;
 mod mount;
 mod root;
+mod server;
 mod streams;
 
 use std::io;
@@ -24,12 +25,12 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::client_kernel;
 use crate::qemu::{self, Accelerator, Process};
-use crate::vhost_user::Socket;
 use crate::workspace;
 
-pub use disk::{Disk, DiskAccess};
+pub use disk::{Disk, DiskAccess, DiskDevice};
 pub use memory_size::{MemorySize, MemorySizeError};
 pub use mount::{Cache, LARGEST_MSIZE, Mount};
+pub use server::{Server, share_arguments};
 pub use streams::Streams;
 use streams::{Event, follow_control, follow_output, forward_input};
 
@@ -38,30 +39,6 @@ pub const MOUNT_LIMIT: Duration = Duration::from_secs(180);
 
 /// How many lines of the client's console a message of failure shows.
 const SHOWN_LINES: usize = 20;
-
-/// Who answers the client's 9P requests.
-#[derive(Debug, Clone)]
-pub enum Server {
-    /// A vhost-user backend that listens on a socket: the bridge, or host mode.
-    VhostUser(Socket),
-    /// QEMU's own server, VirtFS, which serves a directory of the host: the one to compare with. It refuses what writes if the
-    /// mount is read-only.
-    VirtFs {
-        /// The directory.
-        directory: PathBuf,
-        /// The mount tag.
-        tag: String,
-    },
-}
-
-impl Server {
-    fn tag(&self) -> &str {
-        match self {
-            Self::VhostUser(socket) => &socket.tag,
-            Self::VirtFs { tag, .. } => tag,
-        }
-    }
-}
 
 /// What the client does when it has mounted the share.
 #[derive(Debug, Clone)]
@@ -90,6 +67,8 @@ pub struct Options {
     pub server: Option<Server>,
     /// The options of that mount.
     pub mount: Mount,
+    /// Servers whose devices it has as well; what is run in it may mount them.
+    pub further_servers: Vec<Server>,
     /// Block devices.
     pub disks: Vec<Disk>,
     /// A directory whose tree is added to the client's root.
@@ -108,6 +87,7 @@ impl Options {
             memory: MemorySize::default(),
             server,
             mount: Mount::default(),
+            further_servers: Vec::new(),
             disks: Vec::new(),
             files: None,
             programs: Vec::new(),
@@ -127,21 +107,6 @@ pub fn memory_arguments(memory: MemorySize) -> Vec<String> {
         format!("memory-backend-memfd,id=ram,size={size}M,share=on"),
         "-machine".to_owned(),
         "q35,memory-backend=ram".to_owned(),
-    ]
-}
-
-/// QEMU's options for the 9P device behind `socket`.
-#[must_use]
-pub fn share_arguments(socket: &Socket) -> Vec<String> {
-    // The configuration space is the tag's length in two bytes, then the tag (virtio 1.3, 5.15.4).
-    let config_size = 2 + socket.tag.len();
-    vec![
-        "-chardev".to_owned(),
-        format!("socket,id=share,path={}", escaped(&socket.path)),
-        "-device".to_owned(),
-        format!(
-            "vhost-user-test-device-pci,virtio-id=9,num_vqs=1,vq_size=128,config_size={config_size},chardev=share"
-        ),
     ]
 }
 
@@ -198,16 +163,8 @@ impl ClientVm {
             .args(["-initrd".to_owned(), format!("/proc/self/fd/{archive}")])
             .args(["-append", "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on"])
             .args(["-device", "virtio-serial-pci"]);
-        match &options.server {
-            Some(Server::VhostUser(socket)) => {
-                command.args(share_arguments(socket));
-            }
-            Some(Server::VirtFs { directory, tag }) => {
-                command
-                    .args(["-fsdev".to_owned(), virtfs(directory, options.mount.readonly)])
-                    .args(["-device".to_owned(), format!("virtio-9p-pci,fsdev=share,mount_tag={tag}")]);
-            }
-            None => {}
+        for (number, server) in options.server.iter().chain(&options.further_servers).enumerate() {
+            command.args(server.arguments(&format!("server-{number}"), options.mount.readonly));
         }
         command.args(disk::arguments(&options.disks)?);
 
@@ -375,14 +332,6 @@ fn port(command: &mut qemu::Command, name: &str, device: &str) -> Result<UnixStr
         .args(["-chardev".to_owned(), format!("socket,id={name},fd={number}")])
         .args(["-device".to_owned(), format!("{device},chardev={name}")]);
     Ok(ours)
-}
-
-fn virtfs(directory: &Path, readonly: bool) -> String {
-    let readonly = if readonly { "on" } else { "off" };
-    format!(
-        "local,id=share,path={},security_model=none,multidevs=remap,readonly={readonly}",
-        escaped(directory)
-    )
 }
 
 /// A file without a name, which holds `data`.

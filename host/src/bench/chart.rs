@@ -71,8 +71,9 @@ impl Bars<'_> {
         };
 
         text(self.title, (12, 8), 18)?;
+        let step = (LENGTH / i32::try_from(self.series.len().max(1))?).min(170);
         for (index, name) in (0..).zip(&self.series) {
-            let left = NAMES + 170 * index;
+            let left = NAMES + step * index;
             rectangle([(left, 36), (left + 10, 46)], colour(index))?;
             text(name, (left + 15, 35), 12)?;
         }

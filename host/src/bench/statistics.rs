@@ -39,6 +39,15 @@ impl Sample {
     }
 }
 
+/// The value of which the part `part` of `sorted` is at most that, which are in ascending order: the one at the nearest rank. `None` if
+/// there are too few for any to be above it.
+#[must_use]
+pub fn percentile(sorted: &[f64], part: f64) -> Option<f64> {
+    // At most as many as there are values.
+    let rank = (part * sorted.len() as f64).ceil() as usize;
+    if rank == 0 || rank == sorted.len() { None } else { sorted.get(rank - 1).copied() }
+}
+
 /// The geometric mean of positive numbers; `None` if there are none.
 #[must_use]
 pub fn geometric_mean(values: &[f64]) -> Option<f64> {
@@ -62,6 +71,15 @@ mod tests {
         assert_eq!(sample(&[9.0, 1.0, 4.0]).spread(), Some(2.0));
         assert_eq!(sample(&[9.0, 1.0, 4.0, 6.0]).median(), Some(5.0));
         assert_eq!((sample(&[]).median(), sample(&[]).spread()), (None, None));
+    }
+
+    #[test]
+    fn a_percentile_has_values_on_both_sides_or_is_not_told() {
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(percentile(&values, 0.5), Some(50.0));
+        assert_eq!(percentile(&values, 0.99), Some(99.0));
+        assert_eq!(percentile(&values, 0.999), None);
+        assert_eq!(percentile(&[], 0.5), None);
     }
 
     #[test]

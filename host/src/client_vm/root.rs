@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{Options, Session};
+use super::{Options, Server, Session};
 use crate::initramfs::Initramfs;
 use crate::kernel_modules::KernelModules;
 use crate::workspace;
@@ -60,20 +60,19 @@ pub(super) fn build(options: &Options, end_mark: &str) -> Result<Vec<u8>> {
 /// The modules by name; which others they need is for `modules.dep` to say.
 fn wanted_modules<'a>(options: &Options, modules: &KernelModules) -> Vec<&'a str> {
     let mut wanted = vec!["virtio_pci", "virtio_console"];
-    if options.server.is_some() {
-        wanted.extend(["9pnet_virtio", "9p"]);
-    }
+    wanted.extend(options.server.iter().chain(&options.further_servers).flat_map(Server::modules));
     if !options.disks.is_empty() {
         // ext4 asks for this one by an alias, which only modprobe could follow; newer kernels have none.
         wanted.extend(["crc32c_generic"].into_iter().filter(|name| modules.has(name)));
-        wanted.extend(["virtio_blk", "ext4"]);
+        wanted.push("ext4");
+        wanted.extend(options.disks.iter().flat_map(|disk| disk.device.modules()));
     }
     wanted
 }
 
 /// The assignments that `init.sh` reads.
 fn session(options: &Options, end_mark: &str) -> String {
-    let tag = options.server.as_ref().map_or("", |server| server.tag());
+    let tag = options.server.as_ref().map_or("", Server::tag);
     let mut lines = vec![
         format!("tag={}", quoted(tag)),
         format!("mount_options={}", quoted(&options.mount.to_string())),
