@@ -246,14 +246,21 @@ impl<R: Region> Volume<R> {
         })
     }
 
-    /// Changes the inode of a file that was written up to `end`.
+    /// Changes the inode of a file that was written up to `end`: unless all of it would stay as it is, because the last write was
+    /// within the same tick of the clock and nobody asked for the version since. That is when Linux leaves `i_version` alone, too.
     fn edit_written(&mut self, number: u32, caller: Caller, old_size: u64, end: u64) -> Result<(), Error> {
         if end > old_size {
             self.announce_size(old_size, end)?;
         }
-        let changed = self.allocated_inode(number)?.changed;
+        let inode = self.allocated_inode(number)?;
+        let node = inode.node();
         // A clock that was set back must not make the file look older than it did.
-        let now = self.now().max(changed);
+        let now = self.now().max(inode.changed);
+        let mode = if caller.is_root() { inode.mode } else { without_set_id(inode.mode) };
+        let stays = end <= old_size && (inode.modified, inode.changed, inode.mode) == (now, now, mode);
+        if stays && self.remembered.is_untold(node) {
+            return Ok(());
+        }
         self.edit_inode(number, |inode| {
             if end > old_size {
                 inode.set_size(end);
@@ -261,11 +268,11 @@ impl<R: Region> Volume<R> {
             inode.set_modified(now);
             inode.set_changed(now);
             inode.count_version();
-            if !caller.is_root() {
-                inode.set_mode(without_set_id(inode.mode()));
-            }
+            inode.set_mode(mode);
             Ok(())
-        })
+        })?;
+        self.remembered.set_untold(node);
+        Ok(())
     }
 
     /// Sets the feature `large_file` if a file that grows to `size` is the first to need it.

@@ -120,6 +120,7 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
+        self.remembered.tell(node);
         if let Some(attributes) = self.remembered.attributes(node) {
             return Ok(attributes);
         }

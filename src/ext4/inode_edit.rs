@@ -74,10 +74,6 @@ impl InodeEditor<'_> {
         self.raw.get_mut(end..).unwrap_or_default()
     }
 
-    pub(super) fn mode(&self) -> u16 {
-        le16(self.raw, 0)
-    }
-
     pub(super) fn set_mode(&mut self, mode: u16) {
         put_le16(self.raw, 0, mode);
     }

@@ -29,6 +29,9 @@ const FILES: usize = 512;
 /// Inode tables that are.
 const TABLES: usize = 128;
 
+/// Files that are, of whose last change nobody was told.
+const UNTOLD: usize = 64;
+
 /// Blocks whose last change is known each on its own; others share with them: 32 KiB.
 const BLOCKS: usize = 4096;
 
@@ -121,6 +124,14 @@ impl<K: Copy + PartialEq, V: Copy> Table<K, V> {
     }
 }
 
+/// A file whose `i_version` nobody was told of since it was counted up last.
+#[derive(Debug, Clone, Copy)]
+struct Untold {
+    /// When that was: changes that had been made before.
+    since: u64,
+    node: Node,
+}
+
 /// When blocks were changed.
 struct Changes {
     /// Changes so far.
@@ -151,6 +162,7 @@ pub(super) struct Remembered {
     pieces: Table<Node, Piece>,
     /// By group.
     inode_tables: Table<u32, InodeTable>,
+    untold: Box<[Cell<Option<Untold>>]>,
 }
 
 impl Remembered {
@@ -162,6 +174,7 @@ impl Remembered {
             attributes: Table::new(FILES),
             pieces: Table::new(FILES),
             inode_tables: Table::new(TABLES),
+            untold: vec![Cell::new(None); UNTOLD].into_boxed_slice(),
         }
     }
 
@@ -227,6 +240,31 @@ impl Remembered {
     /// Remembers the inode table of `group`, whose descriptor lies in `block`.
     pub(super) fn set_inode_table(&self, group: u32, table: InodeTable, block: u64) {
         self.set(&self.inode_tables, group.into(), [block; 2], group, table);
+    }
+
+    fn untold(&self, node: Node) -> Option<&Cell<Option<Untold>>> {
+        // Below UNTOLD, which fits.
+        self.untold.get(usize::try_from(node.0 % UNTOLD as u64).unwrap_or_default())
+    }
+
+    /// Whether nobody was told the `i_version` of `node` since it was counted up last. Not known is no.
+    pub(super) fn is_untold(&self, node: Node) -> bool {
+        let noted = self.untold(node).and_then(Cell::get);
+        noted.is_some_and(|noted| noted.node == node && noted.since >= self.changes.all)
+    }
+
+    /// Notes that the `i_version` of `node` was counted up.
+    pub(super) fn set_untold(&self, node: Node) {
+        if let Some(cell) = self.untold(node) {
+            cell.set(Some(Untold { since: self.changes.now, node }));
+        }
+    }
+
+    /// Somebody is told the `i_version` of `node`: what comes must be told from what was.
+    pub(super) fn tell(&self, node: Node) {
+        if let Some(cell) = self.untold(node) {
+            cell.set(cell.get().filter(|noted| noted.node != node));
+        }
     }
 
     /// `block` is to be changed, or is given up.
@@ -314,6 +352,23 @@ mod tests {
         assert_eq!(remembered.name(FILE, &[b'x'; LONGEST_NAME + 1]), None);
         remembered.forget(9);
         assert_eq!(remembered.name(FILE, b"name"), None);
+    }
+
+    #[test]
+    fn a_version_is_untold_until_somebody_is_told_of_it() {
+        let mut remembered = Remembered::new();
+        let other = Node(FILE.0 + UNTOLD as u64);
+        assert!(!remembered.is_untold(FILE));
+        remembered.set_untold(FILE);
+        remembered.tell(other);
+        assert!(remembered.is_untold(FILE) && !remembered.is_untold(other));
+        remembered.tell(FILE);
+        assert!(!remembered.is_untold(FILE));
+        remembered.set_untold(FILE);
+        remembered.set_untold(other);
+        assert!(remembered.is_untold(other) && !remembered.is_untold(FILE), "it took the place");
+        remembered.forget_all();
+        assert!(!remembered.is_untold(other));
     }
 
     #[test]

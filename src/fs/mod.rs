@@ -69,6 +69,18 @@ pub struct Timestamp {
     pub nanoseconds: u32,
 }
 
+impl Timestamp {
+    /// Nanoseconds between two ticks: as many as on a Linux with `CONFIG_HZ=250`.
+    pub const TICK: u32 = 4_000_000;
+
+    /// The tick at or before this time: what Linux, too, notes as the time of a change. So changes that follow each other closely
+    /// have the same time, and the second need not be noted.
+    #[must_use]
+    pub const fn tick(self) -> Self {
+        Self { nanoseconds: self.nanoseconds / Self::TICK * Self::TICK, ..self }
+    }
+}
+
 /// What `stat` tells of a file, and a little more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attributes {

@@ -146,7 +146,7 @@ pub fn microseconds_of_entry() -> u64 {
     rate().nanoseconds(ENTRY.load(Ordering::Relaxed)) / 1000
 }
 
-/// The time of day; never less than before.
+/// The tick of the time of day; never less than before.
 pub fn now() -> Timestamp {
     let mut time_of_day = TIME_OF_DAY.lock();
     let Some(TimeOfDay { clock, next_check }) = time_of_day.as_mut() else { return Timestamp::default() };
@@ -161,7 +161,7 @@ pub fn now() -> Timestamp {
     }
     let time = clock.tell(ticks_now);
     // Both fit: 2^64 nanoseconds are 18 thousand million seconds.
-    Timestamp { seconds: (time / SECOND) as i64, nanoseconds: (time % SECOND) as u32 }
+    Timestamp { seconds: (time / SECOND) as i64, nanoseconds: (time % SECOND) as u32 }.tick()
 }
 
 /// A point in time that polling may reach.

@@ -12,10 +12,10 @@ const SECOND: u64 = 1_000_000_000;
 /// The latest time that was told, in nanoseconds since 1970.
 static TOLD: AtomicU64 = AtomicU64::new(0);
 
-/// The time of day; never less than before. A host whose clock is before 1970 has 1970.
+/// The tick of the time of day; never less than before. A host whose clock is before 1970 has 1970.
 pub fn now() -> Timestamp {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    timestamp(not_before(&TOLD, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
+    timestamp(not_before(&TOLD, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))).tick()
 }
 
 /// `time`, or what was told before, whichever is later.

@@ -6,7 +6,7 @@ mod fragmented;
 
 use super::*;
 use crate::ext4::testing::{Image, NOON, Numbers, TestVolume, pattern, read};
-use crate::fs::Timestamp;
+use crate::fs::{FileSystem, Timestamp};
 use std::format;
 use std::vec::Vec;
 
@@ -362,11 +362,47 @@ fn a_write_sets_times_and_version_and_takes_set_id_bits_from_others_than_root() 
 }
 
 #[test]
+fn overwrites_within_a_tick_are_one_change_unless_somebody_looked_in_between() {
+    let (image, numbers) = volume("8M", &["-b", "1024"], 1);
+    let mut volume = image.mount_writable();
+    let number = numbers[0];
+    let node = volume.inode(number).unwrap().node();
+    let commits = |volume: &mut TestVolume, caller| {
+        volume.write_content(number, caller, Position::At(5), &mut &b"bytes"[..]).unwrap();
+        let before = volume.log.as_ref().unwrap().statistics.transactions;
+        volume.commit_transaction().unwrap();
+        volume.log.as_ref().unwrap().statistics.transactions - before
+    };
+    let version = |volume: &TestVolume| volume.attributes(node).unwrap().data_version.unwrap();
+    assert_eq!(commits(&mut volume, Caller::ROOT), 1, "it grows");
+    assert_eq!(commits(&mut volume, Caller::ROOT), 0);
+    let seen = version(&volume);
+    assert_eq!(commits(&mut volume, Caller::ROOT), 1, "who looked can tell the difference");
+    assert_ne!(version(&volume), seen);
+    assert_eq!([(); 3].map(|()| commits(&mut volume, Caller::ROOT)), [1, 0, 0]);
+    volume.clock = || Timestamp { seconds: NOON.seconds + 1, nanoseconds: 0 };
+    assert_eq!([(); 2].map(|()| commits(&mut volume, Caller::ROOT)), [1, 0], "another tick");
+    let set_id = |inode: &mut crate::ext4::inode_edit::InodeEditor<'_>| {
+        inode.set_mode(0o104_755);
+        Ok(())
+    };
+    volume.atomically(|volume| volume.edit_inode(number, set_id)).unwrap();
+    volume.commit_transaction().unwrap();
+    assert_eq!(commits(&mut volume, Caller::ROOT), 0);
+    assert_eq!(commits(&mut volume, Caller { uid: 1000 }), 1, "it loses what sets the user");
+    assert_eq!(volume.inode(number).unwrap().mode, 0o100_755);
+    volume.flush_volume().unwrap();
+    assert_eq!(content(&volume, number), b"\0\0\0\0\0bytes");
+    image.check(volume);
+}
+
+#[test]
 fn an_overwrite_changes_no_metadata_but_the_inode() {
     let (image, numbers) = volume("8M", &["-b", "1024"], 1);
     let mut volume = image.mount_writable();
     write_all(&mut volume, numbers[0], 0, &pattern(500_000)).unwrap();
     let before = blocks_in_place(&mut volume);
+    volume.clock = || Timestamp { seconds: NOON.seconds + 1, nanoseconds: 0 };
     write_all(&mut volume, numbers[0], 1000, &pattern(100_000)).unwrap();
     let (inode, _) = volume.inode_place(numbers[0]).unwrap();
     assert_eq!(changed_metadata(&mut volume, &before, numbers[0]), [inode]);
