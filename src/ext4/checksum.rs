@@ -4,9 +4,7 @@
 //! most significant bit first.
 //!
 //! ext4 chains them: the result over one piece is the seed for the next, with no inversion at the end. The
-//! tables take 32 KiB; a 4 KiB block is summed in a few microseconds.
-
-use alloc::boxed::Box;
+//! tables take 40 KiB; a 4 KiB block is summed in a few microseconds, and in less where it is zeros, as much of metadata is.
 
 use crc::{Algorithm, CRC_16_MODBUS, CRC_32_ISCSI, CRC_32_MPEG_2, Crc, Table};
 
@@ -16,21 +14,91 @@ static CRC32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC32C_ALGORITH
 static CRC32: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_MPEG_2);
 static CRC16: Crc<u16> = Crc::<u16>::new(&CRC_16_MODBUS);
 
+/// The polynomial of CRC-32C, reflected.
+const CRC32C_POLYNOMIAL: u32 = CRC_32_ISCSI.poly.reverse_bits();
+
+/// Bytes that are summed in a few steps if all of them are zero.
+const PIECE: usize = 256;
+
+/// What a CRC is after [`PIECE`] zero bytes, whatever it was before them: it is linear in that, bit by bit, so that four tables say it,
+/// one for each byte.
+struct Zeros([[u32; 256]; 4]);
+
+static ZEROS_OF_CRC32C: Zeros = Zeros::new(CRC32C_POLYNOMIAL, true);
+static ZEROS_OF_CRC32: Zeros = Zeros::new(CRC_32_MPEG_2.poly, false);
+
+impl Zeros {
+    /// For a CRC with this polynomial, which is `reflected` or not.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the compiler evaluates it, to which an index out of range is an error"
+    )]
+    const fn new(polynomial: u32, reflected: bool) -> Self {
+        let mut tables = [[0; 256]; 4];
+        let mut bit = 0;
+        while bit < 32 {
+            let mut state = 1_u32 << bit;
+            let mut step = 0;
+            while step < 8 * PIECE {
+                let (set, shifted) =
+                    if reflected { (state & 1 == 1, state >> 1) } else { (state >> 31 == 1, state << 1) };
+                state = if set { shifted ^ polynomial } else { shifted };
+                step += 1;
+            }
+            let mut byte = 0;
+            while byte < 256 {
+                if byte >> (bit % 8) & 1 == 1 {
+                    tables[bit / 8][byte] ^= state;
+                }
+                byte += 1;
+            }
+            bit += 1;
+        }
+        Self(tables)
+    }
+
+    /// Continues a CRC whose value so far is `seed` over [`PIECE`] zero bytes.
+    fn after(&self, seed: u32) -> u32 {
+        let bytes = self.0.iter().zip(seed.to_le_bytes());
+        bytes.fold(0, |sum, (table, byte)| sum ^ table.get(usize::from(byte)).copied().unwrap_or_default())
+    }
+
+    /// Continues a CRC whose value so far is `seed` over `bytes`, as `sum` would.
+    #[inline]
+    fn sum(&self, seed: u32, bytes: &[u8], sum: impl Fn(u32, &[u8]) -> u32) -> u32 {
+        let (pieces, _) = bytes.as_chunks::<PIECE>();
+        let (mut state, mut rest, mut ahead) = (seed, bytes, 0);
+        for piece in pieces {
+            let (words, _) = piece.as_chunks::<8>();
+            if piece.first() != Some(&0) || words.iter().any(|word| *word != [0; 8]) {
+                ahead += PIECE;
+            } else if let Some((front, behind)) = rest.split_at_checked(ahead) {
+                if ahead > 0 {
+                    state = sum(state, front);
+                }
+                state = self.after(state);
+                (rest, ahead) = (behind.get(PIECE..).unwrap_or_default(), 0);
+            }
+        }
+        if rest.is_empty() { state } else { sum(state, rest) }
+    }
+}
+
 /// Continues a CRC-32C whose value so far is `seed` over `bytes`. A fresh one starts with [`u32::MAX`].
 pub(super) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
-    // The crate takes the initial value most significant bit first; the register of a reflected CRC is the mirror.
-    let mut digest = CRC32C.digest_with_initial(seed.reverse_bits());
-    digest.update(bytes);
-    digest.finalize()
+    ZEROS_OF_CRC32C.sum(seed, bytes, |seed, bytes| {
+        // The crate takes the initial value most significant bit first; the register of a reflected CRC is the mirror.
+        let mut digest = CRC32C.digest_with_initial(seed.reverse_bits());
+        digest.update(bytes);
+        digest.finalize()
+    })
 }
 
 /// The state that a CRC-32C had `bits` zero bits before it had `state`.
 fn before_zeros(mut state: u32, bits: u32) -> u32 {
-    /// The polynomial, reflected.
-    const POLYNOMIAL: u32 = 0x82f6_3b78;
     for _ in 0..bits {
         // A step forward shifts out the lowest bit and, if it was set, adds the polynomial, whose highest bit is set.
-        state = if state >> 31 == 0 { state << 1 } else { (state ^ POLYNOMIAL) << 1 | 1 };
+        state = if state >> 31 == 0 { state << 1 } else { (state ^ CRC32C_POLYNOMIAL) << 1 | 1 };
     }
     state
 }
@@ -45,42 +113,11 @@ pub(super) fn crc32c_compensation(before: &[u8], after: &[u8], wanted: u32) -> [
 /// Continues a CRC-32 (polynomial 0x04c11db7, not reflected) whose value so far is `seed` over `bytes`. A fresh one starts
 /// with [`u32::MAX`].
 pub(super) fn crc32(seed: u32, bytes: &[u8]) -> u32 {
-    let mut digest = CRC32.digest_with_initial(seed);
-    digest.update(bytes);
-    digest.finalize()
-}
-
-/// A CRC-32 over so many zero bytes, whatever it was before them, in four steps: bit by bit, the sum is linear in what it was.
-#[derive(Debug)]
-pub(super) struct Crc32Zeros {
-    /// By the number of the byte, and the byte.
-    tables: Box<[[u32; 256]; 4]>,
-}
-
-impl Crc32Zeros {
-    /// For `count` zero bytes.
-    pub(super) fn new(count: usize) -> Self {
-        let zeros = [0; 64];
-        let after_zeros = |state| {
-            let whole = (0..count / zeros.len()).fold(state, |state, _| crc32(state, &zeros));
-            crc32(whole, zeros.get(..count % zeros.len()).unwrap_or_default())
-        };
-        let mut tables = Box::new([[0; 256]; 4]);
-        for (shift, table) in (0..).step_by(8).zip(tables.iter_mut()) {
-            let bits: [u32; 8] = core::array::from_fn(|bit| after_zeros(1 << bit << shift));
-            for (byte, after) in table.iter_mut().enumerate() {
-                let set = bits.iter().enumerate().filter(|(bit, _)| byte >> bit & 1 == 1);
-                *after = set.fold(0, |sum, (_, of_bit)| sum ^ of_bit);
-            }
-        }
-        Self { tables }
-    }
-
-    /// Continues a CRC-32 whose value so far is `seed`.
-    pub(super) fn after(&self, seed: u32) -> u32 {
-        let bytes = self.tables.iter().zip(seed.to_le_bytes());
-        bytes.fold(0, |sum, (table, byte)| sum ^ table.get(usize::from(byte)).copied().unwrap_or_default())
-    }
+    ZEROS_OF_CRC32.sum(seed, bytes, |seed, bytes| {
+        let mut digest = CRC32.digest_with_initial(seed);
+        digest.update(bytes);
+        digest.finalize()
+    })
 }
 
 /// Continues a CRC-16 (polynomial 0x8005, reflected) whose value so far is `seed` over `bytes`. A fresh one starts
@@ -114,11 +151,21 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_summed_in_four_steps_as_they_are_one_by_one() {
-        for count in [0, 1, 63, 64, 65, 896, 3968] {
-            let (zeros, at_once) = (std::vec![0; count], Crc32Zeros::new(count));
-            for seed in [0, 1, 0x8000_0000, u32::MAX, 0x1234_5678] {
-                assert_eq!(at_once.after(seed), crc32(seed, &zeros), "{count} zeros after {seed:#x}");
+    fn zeros_are_summed_piece_by_piece_as_they_are_one_by_one() {
+        // One byte at a time is no piece.
+        let crc32c_slowly = |bytes: &[u8]| bytes.chunks(1).fold(u32::MAX, crc32c);
+        let crc32_slowly = |bytes: &[u8]| bytes.chunks(1).fold(u32::MAX, crc32);
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 5 * PIECE + 7] {
+            let mut bytes = std::vec![0; length];
+            // A byte other than zero everywhere, one after the other; those before stay.
+            for at in core::iter::once(length).chain((0..length).rev().step_by(PIECE / 2 - 1)) {
+                bytes.get_mut(at..).unwrap().first_mut().into_iter().for_each(|byte| *byte = 0xa5);
+                assert_eq!(
+                    crc32c(u32::MAX, &bytes),
+                    crc32c_slowly(&bytes),
+                    "{length} bytes, changed at {at}"
+                );
+                assert_eq!(crc32(u32::MAX, &bytes), crc32_slowly(&bytes), "{length} bytes, changed at {at}");
             }
         }
     }

@@ -266,16 +266,6 @@ pub(super) fn tags_per_descriptor(block_size: u32, wide: bool) -> u32 {
     (block_size - 12 - 16) / if wide { 12 } else { 8 }
 }
 
-/// Where tag `index` of a descriptor block of our form lies: the first is followed by a UUID, which the others share.
-fn tag_place(wide: bool, index: usize) -> usize {
-    HEADER + index * if wide { 12 } else { 8 } + if index == 0 { 0 } else { UUID }
-}
-
-/// Bytes of a descriptor block of our form with `tags` tags (1 or more) that may be other than zero.
-pub(super) fn descriptor_length(wide: bool, tags: usize) -> usize {
-    tag_place(wide, tags)
-}
-
 /// Revoke records that a revoke block of our form has: no more than fit its first 512 bytes, which are on the medium whole or not
 /// at all (no checksum of version 1 covers them).
 pub(super) fn records_per_block(wide: bool) -> u32 {
@@ -292,7 +282,8 @@ pub(super) fn write_header(block: &mut [u8], blocktype: u32, sequence: u32) {
 
 /// Writes tag `index` of a descriptor block of our form.
 pub(super) fn write_tag(block: &mut [u8], wide: bool, index: usize, number: u64, escaped: bool, last: bool) {
-    let at = tag_place(wide, index);
+    let length = if wide { 12 } else { 8 };
+    let at = HEADER + index * length + if index == 0 { 0 } else { UUID };
     let mut flags = if index == 0 { 0 } else { SAME_UUID };
     flags |= if escaped { ESCAPE } else { 0 };
     flags |= if last { LAST_TAG } else { 0 };

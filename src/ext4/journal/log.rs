@@ -21,7 +21,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::super::checksum::Crc32Zeros;
 use super::super::error::Error;
 use super::area::Area;
 use super::format;
@@ -39,8 +38,6 @@ const MAX_REVOKED: usize = 2048;
 const MAX_CHANGED: u32 = 16384;
 /// `h_commit_sec` of the first transaction of a mount. It counts down: see [`super`].
 const FIRST_TIME: u64 = 1 << 40;
-/// Most descriptor blocks are zeros behind so many bytes, which are summed at once.
-const DESCRIPTOR_FRONT: usize = 128;
 /// Blocks of a transaction that no operation gets: its commit block, the superblock, and what one more descriptor block takes.
 const SPARE: u32 = 4;
 
@@ -136,8 +133,6 @@ pub(in crate::ext4) struct Log {
     reserve: u32,
     /// The transaction takes its reserve now: it is being committed.
     closing: bool,
-    /// Sums what of a descriptor block lies behind [`DESCRIPTOR_FRONT`].
-    behind_front: Crc32Zeros,
     pub(in crate::ext4) statistics: JournalStatistics,
 }
 
@@ -174,7 +169,6 @@ impl Log {
             longest,
             reserve,
             closing: false,
-            behind_front: Crc32Zeros::new(block_size as usize - DESCRIPTOR_FRONT),
             statistics: JournalStatistics::default(),
             area,
         }

@@ -5,7 +5,7 @@
 use super::super::super::checksum::crc32;
 use super::super::super::error::Error;
 use super::super::format::{self, Commit, MAGIC};
-use super::{DESCRIPTOR_FRONT, Log, Tail, failed_region};
+use super::{Log, Tail, failed_region};
 use crate::mem::region::Region;
 
 impl Log {
@@ -80,7 +80,7 @@ impl Log {
                 let block = region.bytes_mut(descriptor, size)?;
                 format::write_tag(block, wide, index, number, escaped, last);
             }
-            sum = self.descriptor_sum(sum, region.bytes(descriptor, size)?, chunk.len())?;
+            sum = crc32(sum, region.bytes(descriptor, size)?);
             position = self.area.after(position, 1);
             for _ in chunk {
                 sum = crc32(sum, region.bytes(self.area.offset(position), size)?);
@@ -103,14 +103,6 @@ impl Log {
         region.bytes_mut(self.area.offset(next), 4)?.fill(0);
         region.publish(commit, MAGIC.to_be_bytes())?;
         Some((next, any_escaped))
-    }
-
-    /// Continues the sum of a transaction over the descriptor block `block`, which has `tags` tags, and zeros behind them.
-    fn descriptor_sum(&self, sum: u32, block: &[u8], tags: usize) -> Option<u32> {
-        if format::descriptor_length(self.wide, tags) > DESCRIPTOR_FRONT {
-            return Some(crc32(sum, block));
-        }
-        Some(self.behind_front.after(crc32(sum, block.get(..DESCRIPTOR_FRONT)?)))
     }
 
     /// Sees to it that no block of the running transaction has a header, before anything of its own is stored: what lay there before
