@@ -36,7 +36,7 @@ pub struct Extent {
 
 impl Extent {
     /// Five rounds, each long enough for figures.
-    pub const FULL: Self = Self { rounds: 5, warm_up: true, window: Duration::from_millis(1000), size: 128 };
+    pub const FULL: Self = Self { rounds: 5, warm_up: true, window: Duration::from_millis(500), size: 128 };
     /// Enough to see that it works.
     pub const QUICK: Self = Self { rounds: 1, warm_up: false, window: Duration::from_millis(60), size: 16 };
 }
