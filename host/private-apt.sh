@@ -79,3 +79,23 @@ CONFIGURATION
     say "reading the package lists of $*"
     apt-get "${apt[@]}" -qq update >&2 || die "cannot read the package lists of $* from $mirror; is there a network?"
 }
+
+# fetch_packages SUITE PACKAGE... : fetches those packages and what they depend on, with the apt that private_apt prepared.
+fetch_packages() {
+    local suite=$1; shift
+    apt-get "${apt[@]}" install -y --download-only "$@" | sizes || die "cannot fetch $* of $suite from $mirror"
+}
+
+# unpack_packages DIR ROOT : makes ROOT, where there is nothing yet but what the caller put there, a root of the packages that were
+# fetched to DIR, and removes DIR. No script of theirs runs.
+unpack_packages() {
+    local dir=$1 root=$2 directory archive archives=("$1"/cache/archives/*.deb)
+    say "unpacking ${#archives[@]} packages"
+    mkdir -p "$root/usr"/{bin,sbin,lib,lib64}
+    # Packages of Debian 12 have some of their files below /lib and /bin, which an installed system has as links.
+    for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
+    for archive in "${archives[@]}"; do
+        dpkg-deb --fsys-tarfile "$archive" | tar --extract --keep-directory-symlink --directory "$root"
+    done
+    rm -rf "$dir"
+}

@@ -26,17 +26,12 @@ version=2
 
 # unpack DIR SUITE PACKAGE... : makes DIR a root of those packages and what they depend on. No script of theirs runs.
 unpack() {
-    local root=$1 suite=$2 apt_directory=$tools/bench-apt directory archive; shift 2
+    local root=$1 suite=$2 apt_directory=$tools/bench-apt; shift 2
     say "fetching $* from $suite"
     rm -rf "$root" "$apt_directory"
     private_apt "$apt_directory" deb "$suite"
-    apt-get "${apt[@]}" install -y --download-only "$@" | sizes || die "cannot fetch $* of $suite from $mirror"
-    mkdir -p "$root/usr"/{bin,sbin,lib,lib64}
-    for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
-    for archive in "$apt_directory"/cache/archives/*.deb; do
-        dpkg-deb --fsys-tarfile "$archive" | tar --extract --keep-directory-symlink --directory "$root"
-    done
-    rm -rf "$apt_directory"
+    fetch_packages "$suite" "$@"
+    unpack_packages "$apt_directory" "$root"
 }
 
 # launcher NAME ROOT PROGRAM [SETTING] : runs that program of a root below target/tools with its own loader and libraries.

@@ -7,7 +7,7 @@
 #
 # Relies on `tools`, the directory, and on its lock, which the script has.
 
-# The root is made of these packages and what they depend on. No script of theirs runs.
+# The root is made of these packages and what they depend on.
 programs=(dbench fio gcc libc6-dev git make sqlite3)
 # What scripts and makefiles take for granted.
 programs+=(coreutils dash diffutils findutils grep gzip sed tar)
@@ -16,31 +16,23 @@ compiled=lua5.4
 userland_version=2
 
 userland() {
-    local suite complete root=$tools/userland-new apt_directory=$tools/userland-apt directory archive size
+    local suite complete root=$tools/userland-new apt_directory=$tools/userland-apt size
     suite=$(own_suite)
     complete=$tools/userland-$suite-$userland_version
     [ -e "$complete" ] && [ -e "$tools/userland.ext4" ] && return
     say "fetching ${programs[*]} and the source of $compiled from $suite"
     rm -rf "$root" "$apt_directory" "$tools"/userland-*
     private_apt "$apt_directory" "deb deb-src" "$suite"
-    apt-get "${apt[@]}" install -y --download-only "${programs[@]}" | sizes \
-        || die "cannot fetch ${programs[*]} of $suite from $mirror"
+    fetch_packages "$suite" "${programs[@]}"
     (cd "$apt_directory" && apt-get "${apt[@]}" source --download-only "$compiled" | sizes) \
         || die "cannot fetch the source of $compiled of $suite from $mirror"
-    mkdir -p "$root/src" "$root/usr"/{bin,sbin,lib,lib64}
+    # Where the client mounts its own.
+    mkdir -p "$root"/{dev,etc,mnt,proc,root,src,tmp}
     # What upstream published, without Debian's changes.
     mv "$apt_directory/${compiled}_"*.orig.tar.gz "$root/src/$compiled.tar.gz"
 
-    # Packages of Debian 12 have some of their files below /lib and /bin, which an installed system has as links.
-    for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
-    # Where the client mounts its own.
-    mkdir -p "$root"/{dev,etc,mnt,proc,root,tmp}
-    local archives=("$apt_directory"/cache/archives/*.deb)
-    say "unpacking ${#archives[@]} packages"
-    for archive in "${archives[@]}"; do
-        dpkg-deb --fsys-tarfile "$archive" | tar --extract --keep-directory-symlink --directory "$root"
-    done
-    rm -rf "$apt_directory" "$root"/usr/share/{doc,info,lintian,locale,man}
+    unpack_packages "$apt_directory" "$root"
+    rm -rf "$root"/usr/share/{doc,info,lintian,locale,man}
     echo "root:x:0:0:root:/root:/bin/sh" >"$root/etc/passwd"
     echo "root:x:0:" >"$root/etc/group"
 

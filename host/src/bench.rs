@@ -14,6 +14,7 @@
 //! | [`latency`]      | how long system calls take there |
 //! | [`meta`]         | what people do to a tree of sources there |
 //! | [`peers`]        | that client, and the servers and disks it has |
+//! | [`program`]      | C programs that are compiled here: they run in clients, and in QEMU |
 //! | [`statistics`]   | medians of rounds |
 //! | [`report`]       | tables, JSON files |
 //! | [`chart`]        | SVG charts |
@@ -26,6 +27,7 @@ pub mod latency;
 pub mod meta;
 pub mod peers;
 pub mod process;
+pub mod program;
 pub mod report;
 pub mod scale;
 pub mod statistics;

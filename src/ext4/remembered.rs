@@ -143,10 +143,14 @@ struct Changes {
 }
 
 impl Changes {
+    fn place(block: u64) -> usize {
+        // Below BLOCKS, which fits.
+        usize::try_from(block % BLOCKS as u64).unwrap_or(BLOCKS)
+    }
+
     fn last(&self, block: u64) -> u64 {
-        // Below BLOCKS, which fits. A place that is not there would be one that is changed all the time.
-        let place = usize::try_from(block % BLOCKS as u64).unwrap_or(BLOCKS);
-        self.blocks.get(place).copied().unwrap_or(u64::MAX)
+        // A place that is not there would be one that is changed all the time.
+        self.blocks.get(Self::place(block)).copied().unwrap_or(u64::MAX)
     }
 
     fn holds<K, V>(&self, found: &Found<K, V>) -> bool {
@@ -271,7 +275,7 @@ impl Remembered {
     pub(super) fn forget(&mut self, block: u64) {
         let changes = &mut self.changes;
         changes.now = changes.now.wrapping_add(1);
-        if let Some(last) = changes.blocks.get_mut(usize::try_from(block % BLOCKS as u64).unwrap_or(BLOCKS)) {
+        if let Some(last) = changes.blocks.get_mut(Changes::place(block)) {
             *last = changes.now;
         }
     }

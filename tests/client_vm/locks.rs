@@ -5,10 +5,10 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use skerry_host::bench::program::{STATIC, compile};
 use skerry_host::bridge::Socket;
 
 use super::{Attended, scratch, served, writing};
@@ -54,10 +54,7 @@ fn two_clients_contend_for_ranges_and_the_locks_of_a_killed_one_go() {
     let (volume, files) = (scratch.path().join("volume.ext4"), scratch.path().join("files"));
     writing::empty_volume(&volume);
     fs::create_dir(&files).unwrap();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/client_vm/range_lock.c");
-    let mut compiler = Command::new("gcc");
-    let compiled = compiler.args(["-static", "-O1", "-Wall", "-Werror", "-o"]).arg(files.join("range_lock"));
-    assert!(compiled.arg(source).status().expect("gcc (host/provision.sh installs it)").success());
+    compile(include_str!("range_lock.c"), &STATIC, &files.join("range_lock")).unwrap();
 
     let (bridge, sockets) = served(&volume, false, scratch.path(), 2);
     let mut first = Contender::start(&sockets[0], "first client", &files);

@@ -17,7 +17,7 @@ use skerry::wire::{Fid, OpenFlags};
 
 use super::chart::Bars;
 use super::process::processor_time;
-use super::report::{Table, number, path, write_json};
+use super::report::{Table, draw, number, reached, write_json};
 use super::statistics::Sample;
 use crate::client::{Client, RingTransport};
 use crate::image_file::ImageFile;
@@ -75,8 +75,11 @@ pub fn run(starts: usize) -> Result<()> {
     let memory = memory(&options)?;
     report_sizes(loaded, file, &memory, &options);
     let total = parts[WHOLE].median().unwrap_or(f64::NAN);
-    let word = if total <= LONGEST_START { "reached" } else { "not reached" };
-    println!("exec to the first 9P answer: {} ms (target {LONGEST_START} ms: {word})", number(total));
+    println!(
+        "exec to the first 9P answer: {} ms (target {LONGEST_START} ms: {})",
+        number(total),
+        reached(total <= LONGEST_START)
+    );
     let parts: Vec<_> = PARTS
         .iter()
         .zip(&parts)
@@ -222,21 +225,17 @@ fn report_starts(parts: &[Sample]) -> Result<()> {
     print!("{}", table.render());
     println!("(medians of {} starts)\n", parts.first().map_or(0, Sample::rounds));
     let groups = PARTS.iter().zip(parts).map(|(name, sample)| ((*name).to_owned(), vec![sample.median()]));
-    let file = path("boot", "svg")?;
     let bars = Bars {
         title: "From QEMU's exec to the first 9P answer",
         unit: "milliseconds",
         series: vec!["median".to_owned()],
         groups: groups.collect(),
     };
-    bars.draw(&file)?;
-    println!("drawn: {}", file.display());
-    Ok(())
+    draw("boot", |file| bars.draw(file))
 }
 
 /// Prints the sizes.
 fn report_sizes(loaded: u64, file: usize, memory: &Touched, options: &Options) {
-    let reached = |reached: bool| if reached { "reached" } else { "not reached" };
     let mut table = Table::new(&["size", "KiB"]);
     let mut row = |what: &str, bytes: u64| table.row(vec![what.to_owned(), number(bytes as f64 / 1024.0)]);
     row("image: what is loaded", loaded);

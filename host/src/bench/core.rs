@@ -23,7 +23,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde_json::{Value, json};
 
 use super::chart::Bars;
-use super::report::{NONE, Table, number, path, write_json};
+use super::report::{self, NONE, Table, number, percent, reached, times, write_json};
 use super::statistics::Sample;
 use crate::serve::clock;
 use crate::volume_image;
@@ -56,7 +56,7 @@ const TARGET: f64 = 5.0;
 /// If a server is missing, or gives a wrong answer.
 pub fn run(extent: Extent) -> Result<()> {
     // tmpfs: what the others serve is in memory, as the core's volume is.
-    let directory = tempfile::Builder::new().prefix("skerry-bench-").tempdir_in("/dev/shm")?;
+    let directory = tree::directory()?;
     // To each its own: what one leaves behind is not in the way of the other.
     let [first, second] = ["p9", "diod"].map(|name| directory.path().join(name));
     for root in [&first, &second] {
@@ -210,11 +210,8 @@ fn report(names: &[&str], cases: &[(&Workload, usize)], results: &[Vec<Measured>
         let mut row = vec![of.name.to_owned(), in_flight.to_string()];
         let own = measured[0].rate.median().unwrap_or_default();
         let gigabytes = own * of.bytes as f64 / 1e9;
-        let percent = |sample: &Sample| {
-            sample.spread().map_or(NONE.to_owned(), |spread| format!("{:.0} %", 100.0 * spread))
-        };
         let moved = if of.bytes > 0 { number(gigabytes) } else { NONE.to_owned() };
-        row.extend([number(own), moved, percent(&measured[0].rate)]);
+        row.extend([number(own), moved, percent(measured[0].rate.spread())]);
         let mut servers = serde_json::Map::new();
         for (name, measured) in names.iter().zip(measured) {
             let figure: Value = json!({
@@ -225,7 +222,7 @@ fn report(names: &[&str], cases: &[(&Workload, usize)], results: &[Vec<Measured>
         }
         for other in &measured[1..] {
             let cells = match other.rate.median() {
-                Some(rate) => [number(rate), percent(&other.rate), format!("{:.2}×", own / rate)],
+                Some(rate) => [number(rate), percent(other.rate.spread()), times(Some(own / rate))],
                 None => [NONE, NONE, NONE].map(str::to_owned),
             };
             row.extend(cells);
@@ -245,8 +242,10 @@ fn report(names: &[&str], cases: &[(&Workload, usize)], results: &[Vec<Measured>
         }
     }
     if let Some(ratio) = ratio_to_p9(results) {
-        let word = if ratio >= TARGET { "reached" } else { "not reached" };
-        println!("4 KiB Tread, one at a time, against the p9 crate: {ratio:.2}× (target {TARGET}×: {word})");
+        println!(
+            "4 KiB Tread, one at a time, against the p9 crate: {ratio:.2}× (target {TARGET}×: {})",
+            reached(ratio >= TARGET)
+        );
     }
     for in_flight in [1, SLOTS] {
         draw(names, cases, results, in_flight)?;
@@ -274,8 +273,5 @@ fn draw(
     let title = format!("Operations a second, {in_flight} in flight");
     let series = names.iter().map(|&name| name.to_owned()).collect();
     let bars = Bars { title: &title, unit: "operations a second", series, groups: groups.collect() };
-    let file = path(&format!("core-{in_flight}"), "svg")?;
-    bars.draw(&file)?;
-    println!("drawn: {}", file.display());
-    Ok(())
+    report::draw(&format!("core-{in_flight}"), |file| bars.draw(file))
 }

@@ -23,10 +23,9 @@ use super::chart::Bars;
 use super::core::peer::{Peer, send};
 use super::core::ring::{COUNTED, Counted, Ring};
 use super::core::tree;
-use super::core::workload::{SMALL_READ, WORKLOADS, Workload};
-use super::report::{Table, number, path, write_json};
+use super::core::workload::Workload;
+use super::report::{Table, draw, number, reached, write_json};
 use crate::qemu::source_root;
-use crate::volume_image;
 
 /// A row of the table: the name, the workload, and which of its steps.
 type Row = (&'static str, &'static str, Counted);
@@ -138,11 +137,7 @@ pub fn run(place: Place, check: bool, write: bool) -> Result<()> {
         !cfg!(debug_assertions),
         "instructions are counted of a release build: cargo build --release -p skerry-host"
     );
-    let directory = tempfile::Builder::new().prefix("skerry-bench-").tempdir_in("/dev/shm")?;
-    let root = directory.path().join("tree");
-    fs::create_dir(&root)?;
-    tree::fill(&root)?;
-    let image = volume_image::import(&root)?;
+    let (directory, image) = (tree::directory()?, tree::image()?);
     let counts = match place {
         Place::Process => {
             let row = |(index, (name, ..)): (usize, &Row)| {
@@ -162,8 +157,7 @@ pub fn run(place: Place, check: bool, write: bool) -> Result<()> {
         kept_counts.retain(|name, _| place.row_of(name).is_none());
         let new = ROWS.iter().zip(&counts);
         kept_counts.extend(new.map(|((name, ..), count)| (place.kept_name(name), count.core.round() as u64)));
-        let entries = kept_counts;
-        fs::write(kept(), serde_json::to_string_pretty(&entries)? + "\n")
+        fs::write(kept(), serde_json::to_string_pretty(&kept_counts)? + "\n")
             .with_context(|| format!("cannot write {}", kept().display()))?;
         println!("written: {}", kept().display());
     }
@@ -204,8 +198,7 @@ fn count(directory: &Path, image: &Path, row: usize) -> Result<Count> {
 /// The workload of the row `name`.
 fn workload(name: &str) -> Result<&'static Workload> {
     let (_, workload, _) = ROWS.iter().find(|(row, ..)| *row == name).context("no such row")?;
-    let mut all = WORKLOADS.iter().chain([&SMALL_READ]);
-    all.find(|of| of.name == *workload).context("no such workload")
+    Workload::named(workload)
 }
 
 /// Serves the requests of a row; those that are counted come last. Prints how many operations that were.
@@ -288,20 +281,18 @@ fn report(place: Place, counts: &[Count], before: &BTreeMap<String, u64>) -> Res
             .zip(counts)
             .find(|((row, ..), _)| *row == name)
             .map_or(f64::NAN, |(_, count)| count.core);
-        let word = if found <= target { "reached" } else { "not reached" };
+        let word = reached(found <= target);
         println!("{name}: {} (target {}: {word})", number(found), number(target));
     }
     let groups =
         ROWS.iter().zip(counts).map(|((name, ..), count)| ((*name).to_owned(), vec![Some(count.core)]));
-    let file = path(place.file_name(), "svg")?;
-    Bars {
+    let bars = Bars {
         title: place.title(),
         unit: "instructions",
         series: vec!["without memory routines".to_owned()],
         groups: groups.collect(),
-    }
-    .draw(&file)?;
-    println!("drawn: {}", file.display());
+    };
+    draw(place.file_name(), |file| bars.draw(file))?;
     println!("written: {}", write_json(place.file_name(), &Value::Array(figures))?.display());
     Ok(())
 }
@@ -331,6 +322,7 @@ fn judge(counts: &[Count], before: &BTreeMap<String, u64>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::core::workload::{SMALL_READ, WORKLOADS};
 
     #[test]
     fn costs_are_those_of_functions_themselves_by_object() {

@@ -12,10 +12,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::chart::Bars;
-use super::peers::program::compiled;
-use super::peers::{Machine, Peer, order};
-use super::report::{NONE, Table, number, path, write_json};
+use super::peers::{Machine, Peer, bars};
+use super::program::compiled;
+use super::report::{NONE, Table, draw, number, times, write_json};
 use super::statistics::{Sample, percentile};
 use crate::client_vm::LARGEST_MSIZE;
 
@@ -70,26 +69,20 @@ struct Measured {
 /// # Errors
 /// If something is missing, or fails.
 pub fn run(extent: Extent) -> Result<()> {
-    eprintln!("skerry: booting the service VM, the servers and the client");
     let program = compiled(include_str!("peers/latency.c"))?;
     let mut machine = Machine::start(fill, &[("latency", &program)])?;
     machine.mount(&Peer::ALL, Some(LARGEST_MSIZE))?;
     let mut results: Vec<[Measured; 6]> = vec![Default::default(); OPERATIONS.len()];
-    for round in 0..extent.rounds {
-        for peer in order(&Peer::ALL, round) {
-            let line =
-                format!("/tmp/programs/latency /mnt/{} {} {}", peer.directory(), extent.calls, extent.limit);
-            let said = machine.run(&line).with_context(|| peer.name())?;
-            ensure!(said.lines().count() == OPERATIONS.len(), "{}: {said}", peer.name());
-            for (line, ((name, _), results)) in said.lines().zip(OPERATIONS.iter().zip(&mut results)) {
-                let calls = microseconds(line, name)?;
-                let measured = &mut results[peer.index()];
-                measured.medians.add(percentile(&calls, 0.5).context("no calls were made")?);
-                measured.calls.extend(calls);
-            }
-        }
-        eprintln!("skerry: round {} of {}", round + 1, extent.rounds);
-    }
+    let command = |peer: Peer| {
+        format!("/tmp/programs/latency /mnt/{} {} {}", peer.directory(), extent.calls, extent.limit)
+    };
+    machine.in_turns(extent.rounds, OPERATIONS.len(), command, |peer, operation, line| {
+        let calls = microseconds(line, OPERATIONS[operation].0)?;
+        let measured = &mut results[operation][peer.index()];
+        measured.medians.add(percentile(&calls, 0.5).context("no calls were made")?);
+        measured.calls.extend(calls);
+        Ok(())
+    })?;
     machine.unmount(&Peer::ALL)?;
     machine.finish()?;
     for measured in results.iter_mut().flatten() {
@@ -136,7 +129,7 @@ fn report(results: &[[Measured; 6]]) -> Result<()> {
             let spread = medians.spread().unwrap_or_default();
             let ratio = percentile(calls, 0.5).zip(virtfs).map(|(own, virtfs)| own / virtfs);
             row.extend([calls.len().to_string(), format!("{:.0} %", 100.0 * spread)]);
-            row.push(ratio.map_or(NONE.to_owned(), |ratio| format!("{ratio:.2}×")));
+            row.push(times(ratio));
             table.row(row);
             let mut figure = json!({
                 "call": name, "peer": peer.name(), "calls": calls.len(), "spread_of_p50": spread,
@@ -150,21 +143,13 @@ fn report(results: &[[Measured; 6]]) -> Result<()> {
     print!("{}", table.render());
     println!();
     for (part, name) in [PERCENTILES[0], PERCENTILES[2]] {
-        let group = |((_, title), of): (&(&str, &str), &[Measured; 6])| {
-            let values = Peer::ALL.iter().map(|peer| percentile(&of[peer.index()].calls, part));
-            ((*title).to_owned(), values.collect())
-        };
-        let bars = Bars {
-            title: &format!("Latency of a call, {name}"),
-            unit: "µs",
-            series: Peer::ALL.iter().map(|peer| peer.name().to_owned()).collect(),
-            groups: OPERATIONS.iter().zip(results).map(group).collect(),
-        };
+        let names = OPERATIONS.iter().map(|(_, title)| (*title).to_owned());
+        let title = format!("Latency of a call, {name}");
+        let value = |measured: &Measured| percentile(&measured.calls, part);
+        let bars = bars(&title, "µs", &Peer::ALL, names.zip(results), value);
         // Too few calls for this percentile leave nothing to draw.
         if bars.groups.iter().any(|(_, values)| values.iter().any(Option::is_some)) {
-            let file = path(&format!("latency-{name}"), "svg")?;
-            bars.draw(&file)?;
-            println!("drawn: {}", file.display());
+            draw(&format!("latency-{name}"), |file| bars.draw(file))?;
         }
     }
     println!("written: {}", write_json("latency", &Value::Array(figures))?.display());

@@ -8,10 +8,9 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
-use super::chart::Bars;
-use super::peers::program::compiled;
-use super::peers::{Machine, Peer, order};
-use super::report::{NONE, Table, number, path, write_json};
+use super::peers::{Machine, Peer, bars};
+use super::program::compiled;
+use super::report::{Table, draw, median_and_spread, times, write_json};
 use super::statistics::Sample;
 use crate::client_vm::LARGEST_MSIZE;
 
@@ -40,7 +39,6 @@ const TASKS: [(&str, &str); 4] =
 /// # Errors
 /// If something is missing, or fails.
 pub fn run(extent: Extent) -> Result<()> {
-    eprintln!("skerry: booting the service VM, the servers and the client");
     let timed = compiled(include_str!("peers/timed.c"))?;
     let script = include_str!("peers/meta.sh");
     let mut machine = Machine::start(|_| Ok(()), &[("timed", &timed), ("meta.sh", script.as_bytes())])?;
@@ -54,17 +52,11 @@ pub fn run(extent: Extent) -> Result<()> {
     ensure!(files >= 50 * extent.copies, "the tree has only {files} files");
     let mut results: Vec<[Sample; 6]> = Vec::new();
     results.resize_with(TASKS.len(), Default::default);
-    for round in 0..extent.rounds {
-        for peer in order(&Peer::ALL, round) {
-            let said = machine.run(&format!("sh /tmp/programs/meta.sh /mnt/{}", peer.directory()));
-            let said = said.with_context(|| peer.name())?;
-            ensure!(said.lines().count() == TASKS.len(), "{}: {said}", peer.name());
-            for (line, ((name, _), results)) in said.lines().zip(TASKS.iter().zip(&mut results)) {
-                results[peer.index()].add(milliseconds(line, name)?);
-            }
-        }
-        eprintln!("skerry: round {} of {}", round + 1, extent.rounds);
-    }
+    let command = |peer: Peer| format!("sh /tmp/programs/meta.sh /mnt/{}", peer.directory());
+    machine.in_turns(extent.rounds, TASKS.len(), command, |peer, task, line| {
+        results[task][peer.index()].add(milliseconds(line, TASKS[task].0)?);
+        Ok(())
+    })?;
     machine.unmount(&Peer::ALL)?;
     machine.finish()?;
     report(files, &results)
@@ -90,10 +82,7 @@ fn report(files: usize, results: &[[Sample; 6]]) -> Result<()> {
         let mut peers = Map::new();
         for peer in Peer::ALL {
             let sample = &of[peer.index()];
-            row.push(match (sample.median(), sample.spread()) {
-                (Some(median), Some(spread)) => format!("{} ({:.0} %)", number(median), 100.0 * spread),
-                _ => NONE.to_owned(),
-            });
+            row.push(median_and_spread(sample));
             peers.insert(
                 peer.name().to_owned(),
                 json!({ "milliseconds": sample.median(), "spread": sample.spread(), "rounds": sample.rounds() }),
@@ -101,25 +90,17 @@ fn report(files: usize, results: &[[Sample; 6]]) -> Result<()> {
         }
         for peer in [Peer::Vm, Peer::Host] {
             let median = |peer: Peer| of[peer.index()].median();
-            let ratio = median(peer).zip(median(Peer::VirtFs)).map(|(own, other)| own / other);
-            row.push(ratio.map_or(NONE.to_owned(), |ratio| format!("{ratio:.2}×")));
+            row.push(times(median(peer).zip(median(Peer::VirtFs)).map(|(own, other)| own / other)));
         }
         table.row(row);
         figures.push(json!({ "task": name, "files": files, "peers": peers }));
     }
     print!("{}", table.render());
-    let group = |((_, title), of): (&(&str, &str), &[Sample; 6])| {
-        ((*title).to_owned(), Peer::ALL.iter().map(|peer| of[peer.index()].median()).collect())
-    };
-    let bars = Bars {
-        title: &format!("What takes how long with a tree of {files} files"),
-        unit: "ms",
-        series: Peer::ALL.iter().map(|peer| peer.name().to_owned()).collect(),
-        groups: TASKS.iter().zip(results).map(group).collect(),
-    };
-    let file = path("meta", "svg")?;
-    bars.draw(&file)?;
-    println!("\ndrawn: {}", file.display());
+    let names = TASKS.iter().map(|(_, title)| (*title).to_owned());
+    let title = format!("What takes how long with a tree of {files} files");
+    let bars = bars(&title, "ms", &Peer::ALL, names.zip(results), Sample::median);
+    println!();
+    draw("meta", |file| bars.draw(file))?;
     println!("written: {}", write_json("meta", &Value::Array(figures))?.display());
     Ok(())
 }

@@ -8,15 +8,15 @@
 //! Relies on `host/provision-bench.sh` for virtiofsd and for the root that programs run in.
 
 mod console;
-pub(super) mod program;
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::{NamedTempFile, TempDir};
 
+use super::chart::Bars;
 use crate::bridge;
 use crate::client_vm::{self, Disk, DiskDevice, Server};
 use crate::qemu;
@@ -105,6 +105,26 @@ pub fn order(peers: &[Peer], round: usize) -> Vec<Peer> {
     order
 }
 
+/// A chart with a bar for each of `peers`: of each of `rows`, which has a name, the `value` of what was measured with the peer.
+pub(super) fn bars<'a, T>(
+    title: &'a str,
+    unit: &'a str,
+    peers: &[Peer],
+    rows: impl Iterator<Item = (String, &'a [T; Peer::ALL.len()])>,
+    value: impl Fn(&T) -> Option<f64>,
+) -> Bars<'a>
+where
+    T: 'a,
+{
+    let values = |of: &[T; Peer::ALL.len()]| peers.iter().map(|peer| value(&of[peer.index()])).collect();
+    Bars {
+        title,
+        unit,
+        series: peers.iter().map(|peer| peer.name().to_owned()).collect(),
+        groups: rows.map(|(name, of)| (name, values(of))).collect(),
+    }
+}
+
 /// The client, and the servers that it has. Dropping it kills all of them.
 #[derive(Debug)]
 pub struct Machine {
@@ -126,6 +146,7 @@ impl Machine {
     /// # Errors
     /// If something is missing, or does not start.
     pub fn start(fill: impl Fn(&Path) -> Result<()>, programs: &[(&str, &[u8])]) -> Result<Self> {
+        eprintln!("skerry: booting the service VM, the servers and the client");
         let userland = workspace::target().join("tools/userland.ext4");
         let virtiofsd = workspace::target().join("tools/bin/virtiofsd");
         for path in [&userland, &virtiofsd] {
@@ -239,6 +260,29 @@ impl Machine {
     /// If it fails.
     pub fn run(&mut self, line: &str) -> Result<String> {
         self.console.run(&format!("inside '{}'", line.replace('\'', r"'\''")))
+    }
+
+    /// Has each of all peers, which are mounted, in its turn run what `command` says, `rounds` times. It writes `lines` lines; `take`
+    /// gets each of them, with its number.
+    ///
+    /// # Errors
+    /// If it fails, or writes more or less; what `take` says.
+    pub fn in_turns(
+        &mut self,
+        rounds: usize,
+        lines: usize,
+        command: impl Fn(Peer) -> String,
+        mut take: impl FnMut(Peer, usize, &str) -> Result<()>,
+    ) -> Result<()> {
+        for round in 0..rounds {
+            for peer in order(&Peer::ALL, round) {
+                let said = self.run(&command(peer)).with_context(|| peer.name())?;
+                ensure!(said.lines().count() == lines, "{}: {said}", peer.name());
+                said.lines().enumerate().try_for_each(|(number, line)| take(peer, number, line))?;
+            }
+            eprintln!("skerry: round {} of {rounds}", round + 1);
+        }
+        Ok(())
     }
 
     /// Writes a text file below `/tmp` of that root.

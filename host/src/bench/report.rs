@@ -3,11 +3,12 @@
 //! What a benchmark leaves: a table on standard output, and files in `target/bench/`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::statistics::Sample;
 use crate::workspace;
 
 /// A table, filled row by row.
@@ -81,11 +82,49 @@ pub fn number(value: f64) -> String {
 /// What stands in a cell for which there is no figure.
 pub const NONE: &str = "—";
 
+/// How many times as much, in a cell.
+#[must_use]
+pub fn times(ratio: Option<f64>) -> String {
+    ratio.map_or(NONE.to_owned(), |ratio| format!("{ratio:.2}×"))
+}
+
+/// A spread, in a cell.
+#[must_use]
+pub fn percent(spread: Option<f64>) -> String {
+    spread.map_or(NONE.to_owned(), |spread| format!("{:.0} %", 100.0 * spread))
+}
+
+/// A median with its spread, in a cell.
+#[must_use]
+pub fn median_and_spread(sample: &Sample) -> String {
+    match sample.median() {
+        Some(median) => format!("{} ({})", number(median), percent(sample.spread())),
+        None => NONE.to_owned(),
+    }
+}
+
+/// What is said of a target.
+#[must_use]
+pub fn reached(is_reached: bool) -> &'static str {
+    if is_reached { "reached" } else { "not reached" }
+}
+
+/// Draws the chart `name` with `draw`, and says where it is.
+///
+/// # Errors
+/// If it cannot be drawn.
+pub fn draw(name: &str, draw: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let file = path(name, "svg")?;
+    draw(&file)?;
+    println!("drawn: {}", file.display());
+    Ok(())
+}
+
 /// Where the files of the benchmark `name` with the extension `extension` go; the directory is made.
 ///
 /// # Errors
 /// If it cannot be.
-pub fn path(name: &str, extension: &str) -> Result<PathBuf> {
+fn path(name: &str, extension: &str) -> Result<PathBuf> {
     let directory = workspace::target().join("bench");
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
     Ok(directory.join(format!("{name}.{extension}")))

@@ -27,10 +27,10 @@ use skerry::wire::{Fid, Names, Twalk};
 
 use super::chart::Lines;
 use super::core::message::Message;
-use super::core::peer::{Peer, ROOT, send};
+use super::core::peer::{Peer, ROOT, SLOTS, send};
 use super::core::ring::Ring;
-use super::core::thread_time;
-use super::report::{Table, number, path, write_json};
+use super::core::{thread_time, tree};
+use super::report::{Table, draw, number, percent, write_json};
 use super::statistics::Sample;
 use crate::serve::clock;
 use crate::volume_image;
@@ -130,7 +130,7 @@ impl Dimension {
             let mut cells = vec![row.operation.clone(), row.unit.to_owned()];
             cells.extend(medians.iter().enumerate().map(|(size, median)| cell(*median, least, size == 0)));
             let spread = row.samples.iter().filter_map(Sample::spread).fold(0.0, f64::max);
-            cells.push(format!("{:.0} %", 100.0 * spread));
+            cells.push(percent(Some(spread)));
             table.row(cells);
             let spreads: Vec<Option<f64>> = row.samples.iter().map(Sample::spread).collect();
             rows.push(json!({ "operation": row.operation, "unit": row.unit, "medians": medians, "spreads": spreads }));
@@ -147,10 +147,10 @@ impl Dimension {
             medians.filter_map(|(size, sample)| Some((*size as f64, sample.median()?))).collect()
         };
         let series: Vec<_> = drawn.map(|row| (row.operation.clone(), points(row))).collect();
-        let file = path(&format!("scale-{}", self.name), "svg")?;
         let title = format!("Microseconds, by {}", self.what);
-        Lines { title: &title, across: self.what, series }.draw(&file)?;
-        println!("drawn: {}\n", file.display());
+        let lines = Lines { title: &title, across: self.what, series };
+        draw(&format!("scale-{}", self.name), |file| lines.draw(file))?;
+        println!();
         Ok(())
     }
 }
@@ -177,7 +177,7 @@ fn core_with(
     directories: &[String],
     files: &[String],
 ) -> Result<(Ring, Vec<Fid>)> {
-    let directory = tempfile::Builder::new().prefix("skerry-bench-").tempdir_in("/dev/shm")?;
+    let directory = tree::directory()?;
     let tree = directory.path().join("tree");
     // Every session of the benchmarks begins with a look at these two.
     for name in ["files", "new"].into_iter().chain(directories.iter().map(String::as_str)) {
@@ -216,6 +216,16 @@ fn timed(peer: &mut Ring, messages: Vec<Message>) -> Result<f64> {
     let start = thread_time();
     (0..count).try_for_each(|step| peer.exchange(step))?;
     Ok(thread_time().saturating_sub(start).as_secs_f64() * 1e6 / count as f64)
+}
+
+/// Sends `count` messages, as many at a time as a ring takes: `message` makes the one with this tag and this number.
+fn send_all(core: &mut Ring, count: u64, message: impl Fn(u16, u64) -> Message) -> Result<()> {
+    for first in (0..count).step_by(SLOTS) {
+        let numbers = first..count.min(first + SLOTS as u64);
+        core.load(&[(0..).zip(numbers).map(|(tag, number)| message(tag, number)).collect()])?;
+        core.exchange(0)?;
+    }
+    Ok(())
 }
 
 /// `count` numbers below `limit`, without a pattern.

@@ -88,7 +88,6 @@ struct Pass {
 /// # Errors
 /// If something is missing, or fails.
 pub fn run(extent: Extent) -> Result<()> {
-    eprintln!("skerry: booting the service VM, the servers and the client");
     let mut machine = Machine::start(|tree| fill(tree, extent.size), &[])?;
     let mut passes = Vec::new();
     for (msize, peers) in [(Some(LARGEST_MSIZE), &Peer::ALL[..]), (None, &Peer::WITH_MSIZE[..])] {

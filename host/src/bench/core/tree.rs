@@ -7,9 +7,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tempfile::{NamedTempFile, TempDir};
 
 use super::message::{LARGEST, payload};
 use super::peer::SLOTS;
+use crate::volume_image;
 
 /// Bytes in `data` and in `out`: a multiple of all lengths that are read and written.
 pub const FILE: u64 = 31 * LARGEST as u64;
@@ -21,6 +23,25 @@ pub const ENTRIES: usize = 1000;
 #[must_use]
 pub fn small(number: usize) -> String {
     format!("f{number:02}")
+}
+
+/// A new directory in memory.
+///
+/// # Errors
+/// If there is no room for one.
+pub fn directory() -> Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("skerry-bench-").tempdir_in("/dev/shm");
+    directory.context("cannot make a directory in /dev/shm")
+}
+
+/// The files as a volume.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn image() -> Result<NamedTempFile> {
+    let root = directory()?;
+    fill(root.path())?;
+    volume_image::import(root.path())
 }
 
 /// Fills `directory`: `data` to read and `out` to write, `files` with small ones, `many` with [`ENTRIES`] empty ones, `link`, and

@@ -2,6 +2,7 @@
 
 //! What the servers are asked for: for each message a script that can be repeated without end.
 
+use anyhow::{Context, Result};
 use skerry::wire::{
     Fid, GetattrMask, LockFlags, LockType, Names, OpenFlags, SetattrMask, Tclunk, Tfsync, Tgetattr, Time,
     Tlcreate, Tlink, Tlock, Tlopen, Tmkdir, Tread, Treaddir, Treadlink, Tremove, Trenameat, Tsetattr,
@@ -63,6 +64,17 @@ pub const WORKLOADS: [Workload; 23] = [
 
 /// A read without a payload to speak of: what is left of a read without its copy.
 pub const SMALL_READ: Workload = Workload { name: "Tread 1 byte", bytes: 1, script: reads };
+
+impl Workload {
+    /// The one of [`WORKLOADS`], or [`SMALL_READ`], that is called so.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn named(name: &str) -> Result<&'static Self> {
+        let mut all = WORKLOADS.iter().chain([&SMALL_READ]);
+        all.find(|of| of.name == name).with_context(|| format!("there is no workload {name}"))
+    }
+}
 
 /// The fid of a slot.
 fn own(slot: usize) -> Fid {

@@ -10,8 +10,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -20,6 +19,7 @@ use super::{Count, OPERATIONS, ROWS, WARM_UP, workload};
 use crate::bench::core::peer::{Peer, send};
 use crate::bench::core::requests::OverRing;
 use crate::bench::core::ring::Counted;
+use crate::bench::program::compile;
 use crate::bench::statistics::Sample;
 use crate::image_file::ImageFile;
 use crate::qemu::Accelerator;
@@ -43,7 +43,8 @@ const APART: [&str; 6] =
 /// # Errors
 /// If there is no compiler, no image or no QEMU with this interface for plugins; if an answer is wrong.
 pub(super) fn count(directory: &Path, image: &Path) -> Result<Vec<Count>> {
-    let plugin = compile(directory)?;
+    let plugin = directory.join("counter.so");
+    compile(SOURCE, &["-O2", "-shared", "-fPIC"], &plugin)?;
     let counts = directory.join("counts");
     File::create(&counts)?.set_len(LENGTH)?;
     let arguments = ["-plugin".to_owned(), plugin_option(&plugin, &counts)?];
@@ -63,19 +64,6 @@ pub(super) fn count(directory: &Path, image: &Path) -> Result<Vec<Count>> {
     }
     drop(vm);
     Ok(all)
-}
-
-/// Makes the plugin from its source.
-fn compile(directory: &Path) -> Result<PathBuf> {
-    let (source, plugin) = (directory.join("counter.c"), directory.join("counter.so"));
-    std::fs::write(&source, SOURCE)?;
-    let output = Command::new("gcc")
-        .args(["-O2", "-shared", "-fPIC", "-o"])
-        .args([&plugin, &source])
-        .output()
-        .context("cannot run gcc; run host/provision.sh")?;
-    ensure!(output.status.success(), "gcc: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(plugin)
 }
 
 /// QEMU's option for the plugin: what it counts of the image, and where to.

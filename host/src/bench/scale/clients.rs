@@ -6,7 +6,6 @@
 //! What a request costs is the processor time of the server's threads, by the kernel's account: their polling is in it, and their
 //! waiting for each other where they spend time on it. Requests a second are those of all clients together; drivers and server share the machine.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,13 +15,12 @@ use super::{Dimension, Extent, MICROSECONDS};
 use crate::bench::core::peer::{Peer, send};
 use crate::bench::core::requests::OverRing;
 use crate::bench::core::tree;
-use crate::bench::core::workload::{Script, WORKLOADS};
+use crate::bench::core::workload::{Script, Workload};
 use crate::bench::process::processor_time;
 use crate::front_end::{self, FrontEnd};
 use crate::serve::Options;
 use crate::serve::process::ServeProcess;
 use crate::vhost_user::Socket;
-use crate::volume_image;
 
 /// What is asked for.
 const OPERATIONS: [&str; 3] = ["Tgetattr", "Tread 4 KiB", "Twrite 4 KiB"];
@@ -39,11 +37,7 @@ const WINDOW: Duration = Duration::from_millis(200);
 /// If the server does not start, or gives a wrong answer.
 pub fn measure(extent: Extent) -> Result<Dimension> {
     let sizes = extent.clients;
-    let directory = tempfile::Builder::new().prefix("skerry-bench-").tempdir_in("/dev/shm")?;
-    let tree = directory.path().join("tree");
-    fs::create_dir(&tree)?;
-    tree::fill(&tree)?;
-    let image = volume_image::import(&tree)?;
+    let (directory, image) = (tree::directory()?, tree::image()?);
     let most = usize::try_from(sizes.iter().copied().max().unwrap_or(1))?;
     let paths: Vec<PathBuf> =
         (0..most).map(|number| directory.path().join(format!("socket-{number}"))).collect();
@@ -63,7 +57,7 @@ pub fn measure(extent: Extent) -> Result<Dimension> {
             let mut busy: Vec<&mut OverRing> =
                 clients.iter_mut().take(usize::try_from(*size)?).map(|(_, client)| client).collect();
             for operation in OPERATIONS {
-                let of = WORKLOADS.iter().find(|of| of.name == operation).context("no such workload")?;
+                let of = Workload::named(operation)?;
                 let script = (of.script)(of, IN_FLIGHT);
                 let (rate, cost) =
                     ask(&mut busy, &script, server.process_id()).with_context(|| operation.to_owned())?;

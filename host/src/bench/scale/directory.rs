@@ -5,10 +5,8 @@
 use anyhow::{Context, Result};
 use skerry::wire::{Fid, Names, Tclunk, Tmknod, Tunlinkat, Twalk, UnlinkFlags};
 
-use super::{Dimension, Extent, MICROSECONDS, core_with, scattered, timed};
+use super::{Dimension, Extent, MICROSECONDS, core_with, scattered, send_all, timed};
 use crate::bench::core::message::Message;
-use crate::bench::core::peer::{Peer, SLOTS};
-use crate::bench::core::ring::Ring;
 
 /// Requests of a kind in each round.
 const BATCH: u64 = 100;
@@ -31,7 +29,7 @@ pub fn measure(extent: Extent) -> Result<Dimension> {
     let options = ["-b", "4096", "-I", "256", "-N", &inodes];
     let (mut core, directories) = core_with((128 << 20) + 400 * most, &options, &names, &[])?;
     for (directory, size) in directories.iter().zip(sizes) {
-        fill(&mut core, *directory, *size)?;
+        send_all(&mut core, *size, |tag, number| make(tag, *directory, number))?;
         eprintln!("skerry: scale: a directory with {size} files");
     }
     let mut dimension = Dimension::new("directory", "files in a directory", sizes);
@@ -50,17 +48,6 @@ pub fn measure(extent: Extent) -> Result<Dimension> {
         }
     }
     Ok(dimension)
-}
-
-/// Makes `size` files, as many at a time as a ring takes.
-fn fill(core: &mut Ring, directory: Fid, size: u64) -> Result<()> {
-    for first in (0..size).step_by(SLOTS) {
-        let numbers = first..size.min(first + SLOTS as u64);
-        let step = (0..).zip(numbers).map(|(tag, number)| make(tag, directory, number)).collect();
-        core.load(&[step])?;
-        core.exchange(0)?;
-    }
-    Ok(())
 }
 
 fn name(number: u64) -> String {

@@ -6,10 +6,9 @@
 use anyhow::Result;
 use skerry::wire::{Fid, OpenFlags, SetattrMask, Time, Tlopen, Tread, Tsetattr, Twrite};
 
-use super::{Dimension, Extent, MICROSECONDS, core_with, scattered, timed};
+use super::{Dimension, Extent, MICROSECONDS, core_with, scattered, send_all, timed};
 use crate::bench::core::message::Message;
-use crate::bench::core::peer::{Peer, SLOTS, send};
-use crate::bench::core::ring::Ring;
+use crate::bench::core::peer::send;
 
 /// Reads, and changes, in each round.
 const READS: u64 = 1000;
@@ -31,7 +30,8 @@ pub fn measure(extent: Extent) -> Result<Dimension> {
     let size = (128 << 20) + u64::from(BLOCK) * (most + most / 20);
     let (mut core, files) = core_with(size, &["-b", &BLOCK.to_string()], &[], &names)?;
     for (file, size) in files.iter().zip(sizes) {
-        fill(&mut core, *file, *size)?;
+        send(&mut core, &[Message::new(0, Tlopen { fid: *file, flags: OpenFlags::RDWR }, 0)])?;
+        send_all(&mut core, *size, |tag, number| write(tag, *file, number))?;
         eprintln!("skerry: scale: a file with {size} extents");
     }
     let mut dimension = Dimension::new("extents", "extents in a file", sizes);
@@ -52,18 +52,6 @@ pub fn measure(extent: Extent) -> Result<Dimension> {
         }
     }
     Ok(dimension)
-}
-
-/// Writes `size` extents, as many at a time as a ring takes.
-fn fill(core: &mut Ring, file: Fid, size: u64) -> Result<()> {
-    send(core, &[Message::new(0, Tlopen { fid: file, flags: OpenFlags::RDWR }, 0)])?;
-    for first in (0..size).step_by(SLOTS) {
-        let numbers = first..size.min(first + SLOTS as u64);
-        let step = (0..).zip(numbers).map(|(tag, number)| write(tag, file, number)).collect();
-        core.load(&[step])?;
-        core.exchange(0)?;
-    }
-    Ok(())
 }
 
 fn read(file: Fid, number: u64) -> Message {

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::{Dimension, Extent, MICROSECONDS, format_with};
 use crate::bench::boot;
 use crate::bench::core::ring::Ring;
-use crate::bench::core::workload::WORKLOADS;
+use crate::bench::core::workload::Workload;
 use crate::bench::core::{Measured, measure as measure_core, tree};
 use crate::serve::{clock, volume_region};
 use crate::service_vm::Options;
@@ -68,7 +68,7 @@ pub fn measure(extent: Extent) -> Result<Dimension> {
 
 /// What an operation takes, measured for `window`.
 fn microseconds(core: &mut Ring, operation: &str, window: Duration) -> Result<f64> {
-    let of = WORKLOADS.iter().find(|of| of.name == operation).context("no such workload")?;
+    let of = Workload::named(operation)?;
     let mut measured = Measured::default();
     measure_core(core, of, &(of.script)(of, 1), window, &mut measured)?;
     Ok(1e6 / measured.rate.median().with_context(|| format!("{operation}: no rate"))?)

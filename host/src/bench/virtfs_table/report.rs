@@ -7,9 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::published::PUBLISHED;
 use super::{CELLS, Pass};
-use crate::bench::chart::Bars;
-use crate::bench::peers::Peer;
-use crate::bench::report::{NONE, Table, number, path, write_json};
+use crate::bench::peers::{Peer, bars};
+use crate::bench::report::{NONE, Table, draw, median_and_spread, number, reached, times, write_json};
 use crate::bench::statistics::{Sample, geometric_mean};
 
 /// What is to be reached with the largest msize: a geometric mean of all cells, and for some the least cell.
@@ -28,20 +27,11 @@ pub(super) fn report(passes: &[Pass]) -> Result<()> {
         println!("\nmsize {}: ratios\n", pass.msize);
         print!("{}", ratios(pass).render());
         figures.push(json!({ "msize": pass.msize, "cells": cells(pass) }));
-        let bars = Bars {
-            title: &format!("Reads and writes, msize {}", pass.msize),
-            unit: "KiB/s",
-            series: pass.peers.iter().map(|peer| peer.name().to_owned()).collect(),
-            groups: (CELLS.iter().zip(&pass.cells))
-                .map(|(cell, of)| {
-                    let medians = pass.peers.iter().map(|peer| of[peer.index()].median());
-                    (format!("{}, {} KiB", cell.test, cell.block), medians.collect())
-                })
-                .collect(),
-        };
-        let file = path(&format!("virtfs-table-{}", pass.msize), "svg")?;
-        bars.draw(&file)?;
-        println!("\ndrawn: {}", file.display());
+        let names = CELLS.iter().map(|cell| format!("{}, {} KiB", cell.test, cell.block));
+        let title = format!("Reads and writes, msize {}", pass.msize);
+        let bars = bars(&title, "KiB/s", pass.peers, names.zip(&pass.cells), Sample::median);
+        println!();
+        draw(&format!("virtfs-table-{}", pass.msize), |file| bars.draw(file))?;
     }
     println!("\nAs published, of another machine: KB/s (msize 100000000, KVM)\n");
     print!("{}", published().render());
@@ -61,7 +51,6 @@ fn against(pass: &Pass, own: Peer, other: Peer) -> Vec<Option<f64>> {
 
 fn judged(pass: &Pass, own: Peer, other: Peer, target: f64, least_target: Option<f64>) -> String {
     let ratios: Vec<f64> = against(pass, own, other).into_iter().flatten().collect();
-    let word = |reached: bool| if reached { "reached" } else { "not reached" };
     let mean = geometric_mean(&ratios).unwrap_or_default();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let mut text = format!(
@@ -69,10 +58,10 @@ fn judged(pass: &Pass, own: Peer, other: Peer, target: f64, least_target: Option
         own.name(),
         other.name(),
         pass.msize,
-        word(mean >= target)
+        reached(mean >= target)
     );
     if let Some(target) = least_target {
-        text += &format!(" (target {target}×: {})", word(least >= target));
+        text += &format!(" (target {target}×: {})", reached(least >= target));
     }
     text
 }
@@ -83,18 +72,10 @@ fn rates(pass: &Pass) -> Table {
     let mut table = Table::new(&columns);
     for (cell, of) in CELLS.iter().zip(&pass.cells) {
         let mut row = vec![cell.test.to_owned(), cell.block.to_string()];
-        row.extend(pass.peers.iter().map(|peer| shown(&of[peer.index()])));
+        row.extend(pass.peers.iter().map(|peer| median_and_spread(&of[peer.index()])));
         table.row(row);
     }
     table
-}
-
-/// A median with its spread.
-fn shown(sample: &Sample) -> String {
-    match (sample.median(), sample.spread()) {
-        (Some(median), Some(spread)) => format!("{} ({:.0} %)", number(median), 100.0 * spread),
-        _ => NONE.to_owned(),
-    }
 }
 
 /// Skerry's ratios, and those of VirtFS to the disks beside the published ones.
@@ -122,7 +103,6 @@ fn ratios(pass: &Pass) -> Table {
         values.push(PUBLISHED.iter().map(|of| Some(of.virtfs / of.ide?)).collect());
     }
     let mut table = Table::new(&columns);
-    let times = |ratio: Option<f64>| ratio.map_or(NONE.to_owned(), |ratio| format!("{ratio:.2}×"));
     for (number, cell) in CELLS.iter().enumerate() {
         let mut row = vec![cell.test.to_owned(), cell.block.to_string()];
         row.extend(values.iter().map(|column| times(column[number])));
