@@ -32,7 +32,8 @@ million files, every byte at every size of message, 50 kills of the service VM u
 operations of fsx a run, longer random workloads, the conformance programs on the kernel's own ext4 as well, and the other
 programs with every cache of the client. Set before, SKERRY_KILLS and SKERRY_FSX_OPERATIONS are taken as they are.
 
-What the tests counted is printed once more in the end, and stays in target/tmp/shown.
+What the tests of a step counted stays in target/tmp/shown/STEP, with the commit and the time it took, until the step runs again; in
+the end all that stands there is printed. So the long form can run in parts, and two parts side by side.
 USAGE
 }
 
@@ -133,6 +134,8 @@ build_image() { cargo build --locked --quiet --release -p skerry-boot; }
 
 host_test() { cargo test --locked --quiet -p skerry-host "$@"; }
 
+all=(style deny unit ext4 model ring client conformance programs kernel bench)
+form="short form"
 ignored=()
 release=()
 steps=()
@@ -141,6 +144,7 @@ for argument in "$@"; do
         style | deny | unit | ext4 | model | ring | client | conformance | programs | kernel | bench) steps+=("$argument") ;;
         --long)
             export SKERRY_LONG=1 SKERRY_KILLS=${SKERRY_KILLS:-50} SKERRY_FSX_OPERATIONS=${SKERRY_FSX_OPERATIONS:-100000}
+            form="long form"
             ignored=(--include-ignored)
             release=(--release)
             ;;
@@ -151,14 +155,21 @@ done
 
 step "provision"
 host/provision.sh
-[ ${#steps[@]} -gt 0 ] || steps=(style deny unit ext4 model ring client conformance programs kernel bench)
-mkdir -p target/tmp
-log=target/tmp/run.log
-: >$log
+[ ${#steps[@]} -gt 0 ] || steps=("${all[@]}")
+commit=$(git describe --always --dirty --abbrev=7)
+mkdir -p target/tmp/shown
 for name in "${steps[@]}"; do
-    "$name" > >(tee -a $log)
+    begun=$SECONDS
+    log=target/tmp/$name.log
+    rm -f "target/tmp/shown/$name"
+    "$name" > >(tee "$log")
     wait $!
+    counted=$(grep -o 'shown: .*' "$log" | sed 's/^shown: /  /') || true
+    printf '%s, %s, at %s: passed in %d s\n%s' "$name" "$form" "$commit" $((SECONDS - begun)) "${counted:+$counted$'\n'}" \
+        >"target/tmp/shown/$name"
 done
 echo
-grep -o 'shown: .*' $log | sed 's/^shown: //' | tee target/tmp/shown || echo "nothing was counted in these steps"
+for name in "${all[@]}"; do
+    [ ! -e "target/tmp/shown/$name" ] || cat "target/tmp/shown/$name"
+done
 step "all passed: ${steps[*]}"
