@@ -4,6 +4,8 @@
 //! hold, each way in which it can refuse to start ends it with one clear line and an exit value of its own (they are listed in
 //! `boot/src/exit.rs`).
 
+#[path = "image/copies.rs"]
+mod copies;
 #[path = "image/elf.rs"]
 mod elf;
 #[path = "image/hotplug.rs"]
