@@ -76,6 +76,20 @@ fn the_image_starts_in_32_mib_and_says_so_in_a_few_lines() {
 }
 
 #[test]
+fn whatever_a_firmware_has_placed_is_placed_anew() {
+    let volume = VolumeFile::new(&[]);
+    let mut options = volume.options("warn");
+    // The last one counts.
+    options.arguments = ["-bios", "bios-256k.bin"].map(str::to_owned).to_vec();
+    let (mut vm, connections) = ServiceVm::start(&options).unwrap();
+    let mut client = vm.connect(connections.requests).unwrap();
+    let (root, _) = client.attach(b"").unwrap();
+    client.create_file(root, b"file", b"content").unwrap();
+    assert_eq!(client.read_file(root, b"file").unwrap(), b"content");
+    assert_eq!(vm.transcript().last(1), [""; 0]);
+}
+
+#[test]
 fn the_level_on_the_command_line_decides_what_is_logged() {
     let (lines, _) = started("error");
     assert_eq!(lines, [""; 0]);

@@ -72,6 +72,8 @@ pub unsafe fn start(start_info: u32) -> Result<Service, Status> {
 
     let target = apic::initialize(&mut space)
         .map_err(|error| refuse(format_args!("the local APIC cannot be mapped: {error}")))?;
+    // SAFETY: no driver has been started.
+    unsafe { pci::placement::place_all() };
     for (function, identity) in pci::functions(0) {
         log::debug!("{function} is {identity}");
     }
