@@ -12,6 +12,8 @@ mod elf;
 mod hotplug;
 #[path = "image/machine.rs"]
 mod machine;
+#[path = "image/panics.rs"]
+mod panics;
 #[path = "image/parsers.rs"]
 mod parsers;
 #[path = "image/wall_time.rs"]
