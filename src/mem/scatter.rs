@@ -14,11 +14,11 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use super::guest::{BadRange, GuestAddress, GuestMemory};
+use super::guest::{BadRange, GuestAddress, GuestMemory, GuestRegion};
 use super::{Full, Short, Sink, Source};
 
 /// Most segments of one list, after segments that adjoin were merged.
-pub const MAX_SEGMENTS: usize = 1024;
+pub const MAX_SEGMENTS: usize = 2048;
 
 /// A piece of guest memory.
 ///
@@ -29,9 +29,6 @@ pub const MAX_SEGMENTS: usize = 1024;
 pub struct Segment {
     pub(super) start: NonNull<u8>,
     pub(super) length: u32,
-    /// Where its region begins. It tells apart regions that adjoin in host memory by chance: a pointer into one
-    /// must not leave it.
-    pub(super) region: GuestAddress,
 }
 
 /// Why a buffer was not added to a list.
@@ -63,10 +60,18 @@ impl fmt::Display for LoadError {
 
 impl core::error::Error for LoadError {}
 
-/// Room for the segments of one direction of a chain. See the module.
+/// Room for the segments of a chain. See the module.
 #[derive(Debug, Default)]
 pub struct ScatterList {
     segments: heapless::Vec<Segment, MAX_SEGMENTS>,
+    border: Border,
+}
+
+/// Where the second stream of a list begins.
+#[derive(Debug, Clone, Copy, Default)]
+struct Border {
+    segments: usize,
+    bytes: u32,
 }
 
 // SAFETY: the addresses in a list that is not lent are never followed; a list that is lent is borrowed, so
@@ -77,22 +82,41 @@ impl ScatterList {
     /// An empty list.
     #[must_use]
     pub const fn new() -> Self {
-        Self { segments: heapless::Vec::new() }
+        Self { segments: heapless::Vec::new(), border: Border { segments: 0, bytes: 0 } }
     }
 
     /// Empties the list, and lends it to take buffers that lie in `memory`.
+    #[inline]
     pub fn load<'a>(&'a mut self, memory: &'a GuestMemory) -> Loader<'a> {
         self.segments.clear();
-        Loader { list: self, memory, length: 0 }
+        self.border = Border::default();
+        Loader { list: self, memory, region: memory.first_region(), length: 0, end: NO_END }
+    }
+
+    /// Appends a segment; `goes_on` says that it is in the region of the last one, and begins where that ends.
+    #[inline(always)]
+    fn append(&mut self, segment: Segment, goes_on: bool) -> Result<(), LoadError> {
+        if goes_on && let Some(last) = self.segments.last_mut() {
+            last.length = last.length.checked_add(segment.length).ok_or(LoadError::TooLong)?;
+            return Ok(());
+        }
+        self.segments.push(segment).map_err(|_| LoadError::TooManySegments)
     }
 }
+
+/// An end that no buffer has behind which another may begin: no region reaches so far.
+const NO_END: u64 = u64::MAX;
 
 /// A list that is being filled with buffers of one guest's memory.
 #[derive(Debug)]
 pub struct Loader<'a> {
     list: &'a mut ScatterList,
     memory: &'a GuestMemory,
+    /// Where the last buffer was, or any other region: the next one is likely to be there.
+    region: &'a GuestRegion,
     length: u32,
+    /// The guest's address behind the last segment, if the next buffer may go on there.
+    end: u64,
 }
 
 impl<'a> Loader<'a> {
@@ -100,28 +124,26 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     /// [`LoadError`]; the list may hold a part of the buffer then, and should not be used.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, address: GuestAddress, length: u32) -> Result<(), LoadError> {
         self.length = self.length.checked_add(length).ok_or(LoadError::TooLong)?;
-        if let Some(segment) = self.memory.segment(address, length) {
-            return self.append(segment);
-        }
-        for segment in self.memory.translate(address, length)? {
-            self.append(segment)?;
-        }
+        let Some(segment) = self.region.segment(address, length) else {
+            (self.region, self.end) = push_elsewhere(self.list, self.memory, address, length, self.end)?;
+            return Ok(());
+        };
+        // The last segment ends where this one begins: in the same region, unless the region begins here. A pointer into one
+        // region must not leave it, even where two adjoin in host memory by chance.
+        self.list.append(segment, address.0 == self.end && !self.region.begins_at(address))?;
+        // No region ends behind 2⁶⁴ − 1, so this does not wrap.
+        self.end = address.0.wrapping_add(u64::from(length));
         Ok(())
     }
 
+    /// What is pushed from here on is another stream.
     #[inline]
-    fn append(&mut self, segment: Segment) -> Result<(), LoadError> {
-        if let Some(last) = self.list.segments.last_mut()
-            && last.region == segment.region
-            && last.start.addr().get().checked_add(last.length as usize) == Some(segment.start.addr().get())
-        {
-            last.length = last.length.checked_add(segment.length).ok_or(LoadError::TooLong)?;
-            return Ok(());
-        }
-        self.list.segments.push(segment).map_err(|_| LoadError::TooManySegments)
+    pub fn turn(&mut self) {
+        self.list.border = Border { segments: self.list.segments.len(), bytes: self.length };
+        self.end = NO_END;
     }
 
     /// Bytes in the list.
@@ -130,24 +152,59 @@ impl<'a> Loader<'a> {
         self.length
     }
 
-    /// All of the list, to be read.
+    /// What was pushed before the [turn](Self::turn), to be read, and what was pushed after it, to be written.
     #[must_use]
     #[inline]
-    pub fn into_reader(self) -> ScatterReader<'a> {
-        ScatterReader { cursor: self.into_cursor() }
+    pub fn into_streams(self) -> (ScatterReader<'a>, ScatterWriter<'a>) {
+        let Self { list, length, .. } = self;
+        let Border { segments, bytes } = list.border;
+        // The border is at most the end, of both: so nothing is lost here.
+        let (before, after) = list.segments.split_at_checked(segments).unwrap_or_default();
+        let left = length.saturating_sub(bytes);
+        (
+            ScatterReader {
+                cursor: Cursor { segments: before, offset: 0, left: bytes, memory: PhantomData },
+            },
+            ScatterWriter {
+                cursor: Cursor { segments: after, offset: 0, left, memory: PhantomData },
+                written: 0,
+            },
+        )
+    }
+
+    /// All of the list, to be read.
+    #[must_use]
+    pub fn into_reader(mut self) -> ScatterReader<'a> {
+        self.turn();
+        self.into_streams().0
     }
 
     /// All of the list, to be written.
     #[must_use]
-    #[inline]
     pub fn into_writer(self) -> ScatterWriter<'a> {
-        ScatterWriter { cursor: self.into_cursor(), written: 0 }
+        self.into_streams().1
     }
+}
 
-    #[inline]
-    fn into_cursor(self) -> Cursor<'a> {
-        Cursor { segments: &self.list.segments, offset: 0, left: self.length, memory: PhantomData }
+/// [`Loader::push`] of a buffer that is empty, in another region than the last one, divided between regions, or not all guest
+/// memory. Returns the region in which it ends, and the end.
+#[cold]
+#[inline(never)]
+fn push_elsewhere<'a>(
+    list: &mut ScatterList,
+    memory: &'a GuestMemory,
+    address: GuestAddress,
+    length: u32,
+    end: u64,
+) -> Result<(&'a GuestRegion, u64), LoadError> {
+    let mut last = (memory.first_region(), end);
+    let mut at = address;
+    for (region, segment) in memory.translate(address, length)? {
+        list.append(segment, at.0 == end && !region.begins_at(at))?;
+        at = GuestAddress(at.0.wrapping_add(u64::from(segment.length)));
+        last = (region, at.0);
     }
+    Ok(last)
 }
 
 /// A range of a list: `left` bytes, the first of which is `offset` bytes into the first segment.
