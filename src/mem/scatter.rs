@@ -282,6 +282,18 @@ impl ScatterReader<'_> {
         self.cursor.advance(count, |_, _| ()).ok_or(Short)
     }
 
+    /// The next `count` bytes only.
+    ///
+    /// # Errors
+    /// [`Short`] if fewer are left.
+    #[inline]
+    pub fn first(self, count: u32) -> Result<Self, Short> {
+        if count > self.cursor.left {
+            return Err(Short);
+        }
+        Ok(Self { cursor: Cursor { left: count, ..self.cursor } })
+    }
+
     /// The next `count` bytes, and those behind them.
     ///
     /// # Errors
@@ -345,6 +357,17 @@ impl ScatterWriter<'_> {
     pub fn split_at(self, count: usize) -> Result<(Self, Self), Full> {
         let (head, tail) = self.cursor.split_at(count).ok_or(Full)?;
         Ok((Self { cursor: head, written: 0 }, Self { cursor: tail, written: 0 }))
+    }
+
+    /// A second writer, for the room behind the next `count` bytes; this one keeps all of its room. It counts from 0.
+    ///
+    /// # Errors
+    /// [`Full`] if less room is left.
+    #[inline]
+    pub fn behind(&self, count: usize) -> Result<Self, Full> {
+        let mut cursor = Cursor { ..self.cursor };
+        cursor.advance(count, |_, _| ()).ok_or(Full)?;
+        Ok(Self { cursor, written: 0 })
     }
 
     /// Fills the next `count` bytes, piece by piece, with `fill`.

@@ -237,15 +237,20 @@ impl FidTable {
     /// # Errors
     /// EBADF if it is not in use.
     pub fn remove(&mut self, fid: Fid) -> Result<Handle, Errno> {
-        let position = self.find(fid).ok_or(Errno::EBADF)?;
-        let removed = *self.handles.get(usize::from(position)).ok_or(Errno::EBADF)?;
-        let previous = self.chain(fid).take_while(|other| *other != position).last();
         let bucket = self.bucket(fid);
+        let mut before = NONE;
+        let mut position = self.heads.get(bucket).copied().unwrap_or(NONE);
+        while self.fids.get(usize::from(position)).is_some_and(|other| *other != fid) {
+            before = position;
+            position = self.next.get(usize::from(position)).copied().unwrap_or(NONE);
+        }
+        // The value NONE is never a position: there are at most 65,535.
+        let removed = *self.handles.get(usize::from(position)).ok_or(Errno::EBADF)?;
         let after =
             core::mem::replace(self.next.get_mut(usize::from(position)).ok_or(Errno::EBADF)?, self.freed);
-        let link = match previous {
-            Some(previous) => self.next.get_mut(usize::from(previous)),
-            None => self.heads.get_mut(bucket),
+        let link = match before {
+            NONE => self.heads.get_mut(bucket),
+            before => self.next.get_mut(usize::from(before)),
         };
         *link.ok_or(Errno::EBADF)? = after;
         self.freed = position;

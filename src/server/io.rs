@@ -116,8 +116,12 @@ pub(super) fn clunk(
     exports: &mut Exports<'_>,
     request: Tclunk,
 ) -> Result<Rclunk, Errno> {
-    let set = new_attribute::set(session, exports, request.fid);
-    session.clunk(exports, request.fid)?;
+    let handle = session.fids.remove(request.fid)?;
+    let set = match handle.state {
+        FidState::NewAttribute(slot) => new_attribute::set(session, exports, handle, slot),
+        _ => Ok(()),
+    };
+    session.let_go(exports, request.fid, handle)?;
     set.map(|()| Rclunk)
 }
 
