@@ -50,6 +50,7 @@ pub(super) struct Piece {
 impl Piece {
     /// Where the `count` bytes from `offset` on lie in the region, or as many as the file has; `None` if not all of them are in
     /// this extent.
+    #[inline]
     pub(super) fn locate(&self, offset: u64, count: u32) -> Option<Range<u64>> {
         let end = self.size.min(offset.saturating_add(u64::from(count)));
         if offset >= end {
@@ -97,7 +98,8 @@ impl NameKey {
     /// A number that differs for most names, and for most directories.
     fn place(&self) -> u64 {
         let (words, _) = self.name.as_chunks::<8>();
-        let mixed = words.iter().fold(self.directory.0, |mixed, word| {
+        // What stands behind the name is zeros in any key.
+        let mixed = words.iter().take(self.length.div_ceil(8)).fold(self.directory.0, |mixed, word| {
             // The multiplier of Knuth's multiplicative hash: 2^64 divided by the golden ratio.
             (mixed.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         });
@@ -114,13 +116,15 @@ struct Table<K, V> {
 }
 
 impl<K: Copy + PartialEq, V: Copy> Table<K, V> {
+    /// Room for `size` things, a power of two.
     fn new(size: usize) -> Self {
         Self { places: vec![Cell::new(None); size].into_boxed_slice() }
     }
 
+    #[inline]
     fn place(&self, place: u64) -> Option<&Place<K, V>> {
-        // Below the length, which fits.
-        self.places.get(usize::try_from(place % self.places.len() as u64).unwrap_or_default())
+        let mask = self.places.len().wrapping_sub(1) as u64;
+        self.places.get(usize::try_from(place & mask).unwrap_or_default())
     }
 }
 
@@ -148,11 +152,13 @@ impl Changes {
         usize::try_from(block % BLOCKS as u64).unwrap_or(BLOCKS)
     }
 
+    #[inline]
     fn last(&self, block: u64) -> u64 {
         // A place that is not there would be one that is changed all the time.
         self.blocks.get(Self::place(block)).copied().unwrap_or(u64::MAX)
     }
 
+    #[inline]
     fn holds<K, V>(&self, found: &Found<K, V>) -> bool {
         found.since >= self.all && found.within.iter().all(|&block| found.since >= self.last(block))
     }
@@ -204,6 +210,7 @@ impl Remembered {
     }
 
     /// The file `name` in `directory`.
+    #[inline]
     pub(super) fn name(&self, directory: Node, name: &[u8]) -> Option<Node> {
         let key = NameKey::new(directory, name)?;
         self.get(&self.names, key.place(), &key)
@@ -217,6 +224,7 @@ impl Remembered {
     }
 
     /// The attributes of `node`.
+    #[inline]
     pub(super) fn attributes(&self, node: Node) -> Option<Attributes> {
         self.get(&self.attributes, node.0, &node)
     }
@@ -227,6 +235,7 @@ impl Remembered {
     }
 
     /// A piece of the file `node`.
+    #[inline]
     pub(super) fn piece(&self, node: Node) -> Option<Piece> {
         self.get(&self.pieces, node.0, &node)
     }
@@ -265,6 +274,7 @@ impl Remembered {
     }
 
     /// Somebody is told the `i_version` of `node`: what comes must be told from what was.
+    #[inline]
     pub(super) fn tell(&self, node: Node) {
         if let Some(cell) = self.untold(node) {
             cell.set(cell.get().filter(|noted| noted.node != node));

@@ -158,6 +158,7 @@ impl<R: Region> Volume<R> {
     ///
     /// # Errors
     /// EIO: the journal cannot be written any more.
+    #[inline]
     pub(super) fn commit_transaction(&mut self) -> Result<(), Error> {
         self.commit_with(false)
     }

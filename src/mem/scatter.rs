@@ -139,6 +139,13 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
+    /// The memory that the buffers lie in.
+    #[must_use]
+    #[inline]
+    pub fn memory(&self) -> &'a GuestMemory {
+        self.memory
+    }
+
     /// What is pushed from here on is another stream.
     #[inline]
     pub fn turn(&mut self) {
@@ -367,6 +374,12 @@ impl ScatterWriter<'_> {
     pub fn behind(&self, count: usize) -> Result<Self, Full> {
         let mut cursor = Cursor { ..self.cursor };
         cursor.advance(count, |_, _| ()).ok_or(Full)?;
+        // Where a segment ends there, as with a head that has a buffer of its own, the room begins with the next one.
+        if let Some((segment, rest)) = cursor.segments.split_first()
+            && segment.length == cursor.offset
+        {
+            (cursor.segments, cursor.offset) = (rest, 0);
+        }
         Ok(Self { cursor, written: 0 })
     }
 

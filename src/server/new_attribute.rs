@@ -181,7 +181,7 @@ pub(super) fn set(
 mod tests {
     use super::*;
     use crate::server::client::{Client, FILE};
-    use crate::wire::{GetattrMask, OpenFlags, Tgetattr, Tremove};
+    use crate::wire::{Fid, GetattrMask, OpenFlags, Tgetattr, Tremove};
     use std::vec;
 
     const ANY: XattrFlags = XattrFlags::empty();

@@ -6,7 +6,7 @@ use super::access::Subject;
 use super::attachment::{Attachment, Attachments};
 use super::exports::Exports;
 use super::fault::SessionFault;
-use super::fid::{FidState, FidTable, Handle};
+use super::fid::{FidState, FidTable, Handle, Vacancy};
 use super::lock_table::{LockHolder, LockedFile, MAX_CLIENT_ID};
 use super::new_attribute::NewAttributes;
 use super::readlink::MAX_TARGET;
@@ -194,12 +194,12 @@ impl Session {
         room.min(self.msize.saturating_sub(RREAD_HEADER))
     }
 
-    /// Takes `fid` into use.
+    /// Takes the fid of a vacancy into use.
     ///
     /// # Errors
-    /// As [`FidTable::insert`].
-    pub(super) fn insert(&mut self, fid: Fid, handle: Handle) -> Result<(), Errno> {
-        self.fids.insert(fid, handle)?;
+    /// As [`FidTable::fill`].
+    pub(super) fn fill(&mut self, vacancy: &Vacancy, handle: Handle) -> Result<(), Errno> {
+        self.fids.fill(vacancy, handle)?;
         self.attachments.hold(handle.attachment);
         Ok(())
     }

@@ -12,8 +12,8 @@
 
 use super::Fault;
 use super::desc::{DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, descriptor_table};
-use crate::mem::guest::{BadRange, GuestMemory, VolatileSlice};
-use crate::mem::scatter::{LoadError, ScatterList, ScatterReader, ScatterWriter};
+use crate::mem::guest::{BadRange, VolatileSlice};
+use crate::mem::scatter::{LoadError, Loader, ScatterReader, ScatterWriter};
 
 /// Most descriptors that a chain may have in an indirect table: as many as the largest queue has. It bounds
 /// the time that one request can take from other clients.
@@ -50,29 +50,26 @@ enum Indirect {
     Nested,
 }
 
-/// Walks the chain that begins at descriptor `head` (which is less than `size`) of the descriptor table, and loads
-/// its buffers into the list: to its end, or to that of the indirect table that it ends with.
-#[inline(always)] // Into the loop that serves: a chain that is returned would be moved from place to place.
-pub(super) fn walk<'a>(
-    memory: &'a GuestMemory,
-    descriptors: VolatileSlice<'a>,
+/// Walks the chain that begins at descriptor `head` of the descriptor table, and loads its buffers: to its end, or to that of
+/// the indirect table that it ends with.
+#[inline(always)] // Into the loop that serves: the state of the walk would be written to memory on its way there and back.
+pub(super) fn walk(
+    buffers: &mut Loader<'_>,
+    descriptors: VolatileSlice<'_>,
     head: u16,
-    size: u16,
     indirect: bool,
-    list: &'a mut ScatterList,
-) -> Result<Chain<'a>, Fault> {
+) -> Result<(), Fault> {
+    let memory = buffers.memory();
     let mut table = descriptors;
     let mut indirect = if indirect { Indirect::Allowed } else { Indirect::NotNegotiated };
-    // The most descriptors that the chain may have in the table.
-    let mut limit = u32::from(size);
-    let mut left = limit;
+    // The most descriptors that the chain may still have in the table.
+    let mut left = limit(table.length());
     let mut index = head;
-    let mut buffers = list.load(memory);
     // Whether a writable descriptor has been met.
     let mut writing = false;
     loop {
         if left == 0 {
-            return Err(Fault::ChainTooLong { head, limit });
+            return Err(too_long(head, table.length()));
         }
         left -= 1;
         let Ok(words) = table.copy_out_words(descriptor_table::entry(index)) else {
@@ -82,17 +79,13 @@ pub(super) fn walk<'a>(
         let goes_on = flags.contains(DescriptorFlags::NEXT);
         if flags.contains(DescriptorFlags::INDIRECT) {
             // WRITE is ignored here (section 2.7.5.3.2).
-            if indirect != Indirect::Allowed
-                || goes_on
-                || length == 0
-                || !length.is_multiple_of(DESCRIPTOR_SIZE)
-            {
+            let whole = length > 0 && length.is_multiple_of(DESCRIPTOR_SIZE);
+            if indirect != Indirect::Allowed || goes_on || !whole {
                 return Err(bad_indirect(head, indirect, goes_on, length));
             }
             table = memory.volatile_slice(address, length).map_err(|cause| bad_table(head, cause))?;
             indirect = Indirect::Nested;
-            limit = (length / DESCRIPTOR_SIZE).min(MAX_INDIRECT);
-            (left, index) = (limit, 0);
+            (left, index) = (limit(length), 0);
             continue;
         }
         if flags.contains(DescriptorFlags::WRITE) != writing {
@@ -111,11 +104,21 @@ pub(super) fn walk<'a>(
     if !writing {
         buffers.turn();
     }
-    let (readable, writable) = buffers.into_streams();
-    Ok(Chain { token: Token { head }, readable, writable })
+    Ok(())
+}
+
+/// The most descriptors that a chain may have in a table of `length` bytes. (A queue has no more than that in any case.)
+fn limit(length: u32) -> u32 {
+    (length / DESCRIPTOR_SIZE).min(MAX_INDIRECT)
 }
 
 // Faults are made out of line, so that the walk of a sound chain does not step around them.
+
+#[cold]
+#[inline(never)]
+fn too_long(head: u16, table: u32) -> Fault {
+    Fault::ChainTooLong { head, limit: limit(table) }
+}
 
 #[cold]
 #[inline(never)]
@@ -155,8 +158,8 @@ mod tests {
     use super::super::driver_model::{Driver, INDIRECT, NEXT, PLAIN, RAM, WITH_INDIRECT, WRITE};
     use super::super::{Queue, QueueConfiguration, RingFeatures};
     use super::*;
-    use crate::mem::guest::GuestAddress;
-    use crate::mem::scatter::MAX_SEGMENTS;
+    use crate::mem::guest::{GuestAddress, GuestMemory};
+    use crate::mem::scatter::{MAX_SEGMENTS, ScatterList};
     use crate::mem::{Sink, Source};
     use std::boxed::Box;
     use std::vec;

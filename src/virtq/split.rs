@@ -189,9 +189,11 @@ impl SplitQueue {
             return Err(Fault::Head { head, size: self.size });
         }
         let table = self.descriptor_table(memory)?;
-        let chain = chain::walk(memory, table, head, self.size, self.indirect, list)?;
+        let mut buffers = list.load(memory);
+        chain::walk(&mut buffers, table, head, self.indirect)?;
         self.next = self.next.wrapping_add(1);
-        Ok(Some(chain))
+        let (readable, writable) = buffers.into_streams();
+        Ok(Some(Chain { token: Token { head }, readable, writable }))
     }
 
     /// Stages a chain as used. `written` is how many bytes of its writable part were written, from its beginning

@@ -115,7 +115,7 @@ impl<'b> Encoder<'b> {
     }
 
     /// Appends `bytes`.
-    #[inline]
+    #[inline(always)] // A field of a known length is then one store.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         let rest = core::mem::take(&mut self.rest);
         let available = rest.len();
@@ -148,7 +148,7 @@ macro_rules! integer_field {
                 decoder.array(field).map(Self::from_le_bytes)
             }
 
-            #[inline]
+            #[inline(always)]
             fn encode(&self, encoder: &mut Encoder<'_>, _field: &'static str) -> Result<(), WireError> {
                 encoder.put(&self.to_le_bytes())
             }
@@ -221,7 +221,7 @@ macro_rules! message {
                 Ok(Self { $($field: crate::wire::codec::Field::decode(_decoder, stringify!($field))?,)* })
             }
 
-            #[inline]
+            #[inline(always)]
             fn encode(
                 &self,
                 _encoder: &mut crate::wire::codec::Encoder<'_>,
@@ -292,6 +292,7 @@ macro_rules! field_as {
                 <$integer as crate::wire::codec::Field>::decode(decoder, field).map($decode)
             }
 
+            #[inline(always)]
             fn encode(
                 &self,
                 encoder: &mut crate::wire::codec::Encoder<'_>,
