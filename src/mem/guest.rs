@@ -212,14 +212,15 @@ pub struct GuestMemory {
 /// The stamp that was given last.
 static STAMP: AtomicU64 = AtomicU64::new(0);
 
-/// An alleged structure in guest memory that is looked up time and again, and where it was found.
+/// An alleged structure in guest memory that is looked up time and again, and where it was found. Its address in the mapping is
+/// a multiple of `ALIGNMENT`, a power of two.
 #[derive(Debug)]
-pub struct Structure {
+pub struct Structure<const ALIGNMENT: usize> {
     address: GuestAddress,
     length: u32,
     /// The stamp of the memory that it was found in, [`NOWHERE`] for none.
     stamp: u64,
-    /// Where it was found there: all `length` bytes.
+    /// Where it was found there: all `length` bytes, aligned.
     start: NonNull<u8>,
 }
 
@@ -227,9 +228,9 @@ pub struct Structure {
 const NOWHERE: u64 = u64::MAX;
 
 // SAFETY: the address is followed only under a borrow of the memory that it was found in, whose stamp no other memory has.
-unsafe impl Send for Structure {}
+unsafe impl<const ALIGNMENT: usize> Send for Structure<ALIGNMENT> {}
 
-impl Structure {
+impl<const ALIGNMENT: usize> Structure<ALIGNMENT> {
     /// The `length` bytes (1 or more) at `address`, which nobody has looked for yet.
     #[must_use]
     pub const fn new(address: GuestAddress, length: u32) -> Self {
@@ -321,19 +322,26 @@ impl GuestMemory {
     /// only if this is not the memory in which it was found, or has other regions now.
     ///
     /// # Errors
-    /// As [`volatile_slice`](Self::volatile_slice).
+    /// As [`volatile_slice`](Self::volatile_slice); [`BadRange::Misaligned`].
     #[inline(always)]
-    pub fn structure(&self, structure: &mut Structure) -> Result<VolatileSlice<'_>, BadRange> {
+    pub fn structure<const ALIGNMENT: usize>(
+        &self,
+        structure: &mut Structure<ALIGNMENT>,
+    ) -> Result<Fields<'_, ALIGNMENT>, BadRange> {
         if structure.stamp != self.stamp {
             self.find(structure)?;
         }
-        Ok(VolatileSlice { start: structure.start, length: structure.length, memory: PhantomData })
+        let (start, length) = (structure.start, structure.length);
+        Ok(Fields { slice: VolatileSlice { start, length, memory: PhantomData } })
     }
 
     /// Looks up a structure.
     #[cold]
-    fn find(&self, structure: &mut Structure) -> Result<(), BadRange> {
+    fn find<const ALIGNMENT: usize>(&self, structure: &mut Structure<ALIGNMENT>) -> Result<(), BadRange> {
         let slice = self.volatile_slice(structure.address, structure.length)?;
+        if !slice.start.addr().get().is_multiple_of(ALIGNMENT) {
+            return Err(BadRange::Misaligned { offset: 0, size: ALIGNMENT });
+        }
         (structure.stamp, structure.start) = (self.stamp, slice.start);
         Ok(())
     }
@@ -395,7 +403,58 @@ impl<'m> Iterator for Segments<'m> {
     }
 }
 
-/// A structure with fields in guest memory: a ring, or a table of descriptors.
+/// A structure with fields in guest memory: a ring, or the table of its descriptors. See [`GuestMemory::structure`].
+///
+/// Holding one proves what a [`VolatileSlice`] proves, and that its address in the mapping is a multiple of `ALIGNMENT`.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'m, const ALIGNMENT: usize> {
+    slice: VolatileSlice<'m>,
+}
+
+impl<'m, const ALIGNMENT: usize> Fields<'m, ALIGNMENT> {
+    /// All of it.
+    #[must_use]
+    #[inline]
+    pub fn slice(&self) -> VolatileSlice<'m> {
+        self.slice
+    }
+
+    /// The memory of the field of `size` bytes at `offset`, which is aligned to its size.
+    #[inline(always)]
+    fn field(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
+        if !ALIGNMENT.is_multiple_of(size) || !offset.is_multiple_of(size) {
+            return Err(BadRange::Misaligned { offset, size });
+        }
+        self.slice.at(offset, size)
+    }
+
+    /// The 16-bit field at `offset`, for atomic access. Its value is little-endian.
+    ///
+    /// # Errors
+    /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
+    #[inline(always)]
+    pub fn u16_at(&self, offset: usize) -> Result<&'m AtomicU16, BadRange> {
+        let field = self.field(offset, size_of::<u16>())?;
+        // SAFETY: the field is aligned, as the structure and its offset are (just checked), mapped, readable and writable for
+        // `'m` (what holding a `Fields` proves). This program accesses it only by atomics of this size while the reference lives,
+        // or by copies of a driver's buffers that a hostile driver placed over its own ring; the module's
+        // documentation says how those are seen.
+        Ok(unsafe { AtomicU16::from_ptr(field.cast::<u16>().as_ptr()) })
+    }
+
+    /// The 32-bit field at `offset`, for atomic access. Its value is little-endian.
+    ///
+    /// # Errors
+    /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
+    #[inline(always)]
+    pub fn u32_at(&self, offset: usize) -> Result<&'m AtomicU32, BadRange> {
+        let field = self.field(offset, size_of::<u32>())?;
+        // SAFETY: as in `u16_at`.
+        Ok(unsafe { AtomicU32::from_ptr(field.cast::<u32>().as_ptr()) })
+    }
+}
+
+/// Bytes in guest memory that are copied out: a table of descriptors.
 ///
 /// Holding one proves that its bytes lie in one region of a [`GuestMemory`] that is borrowed, hence mapped,
 /// for `'m`. What the bytes say proves nothing, and may change at any time.
@@ -406,7 +465,7 @@ pub struct VolatileSlice<'m> {
     memory: PhantomData<&'m GuestMemory>,
 }
 
-impl<'m> VolatileSlice<'m> {
+impl VolatileSlice<'_> {
     /// Its length in bytes.
     #[must_use]
     #[inline]
@@ -423,42 +482,6 @@ impl<'m> VolatileSlice<'m> {
         // SAFETY: `offset` is at most `length` (just checked), and `start .. start + length` is one mapped range
         // of at most `isize::MAX` bytes (what holding a `VolatileSlice` proves).
         Ok(unsafe { self.start.add(offset) })
-    }
-
-    /// [`at`](Self::at), for a field that is `size` aligned.
-    #[inline]
-    fn aligned(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
-        let field = self.at(offset, size)?;
-        if field.addr().get().is_multiple_of(size) {
-            Ok(field)
-        } else {
-            Err(BadRange::Misaligned { offset, size })
-        }
-    }
-
-    /// The 16-bit field at `offset`, for atomic access. Its value is little-endian.
-    ///
-    /// # Errors
-    /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
-    #[inline]
-    pub fn u16_at(&self, offset: usize) -> Result<&'m AtomicU16, BadRange> {
-        let field = self.aligned(offset, size_of::<u16>())?;
-        // SAFETY: the field is aligned (just checked), mapped, readable and writable for `'m` (what holding a
-        // `VolatileSlice` proves). This program accesses it only by atomics of this size while the reference lives,
-        // or by copies of a driver's buffers that a hostile driver placed over its own ring; the module's
-        // documentation says how those are seen.
-        Ok(unsafe { AtomicU16::from_ptr(field.cast::<u16>().as_ptr()) })
-    }
-
-    /// The 32-bit field at `offset`, for atomic access. Its value is little-endian.
-    ///
-    /// # Errors
-    /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
-    #[inline]
-    pub fn u32_at(&self, offset: usize) -> Result<&'m AtomicU32, BadRange> {
-        let field = self.aligned(offset, size_of::<u32>())?;
-        // SAFETY: as in `u16_at`.
-        Ok(unsafe { AtomicU32::from_ptr(field.cast::<u32>().as_ptr()) })
     }
 
     /// A private copy of the `N` bytes at `offset`, each read exactly once. No alignment is needed.
@@ -660,11 +683,12 @@ mod tests {
     fn fields_are_read_and_written_in_place() {
         let mut room = Room::new();
         let memory = room.memory(&[(0x1000, 0, 256)]);
-        let slice = memory.volatile_slice(GuestAddress(0x1010), 16).unwrap();
-        assert_eq!(u16::from_le(slice.u16_at(2).unwrap().load(Ordering::Relaxed)), 0x1312);
-        assert_eq!(u32::from_le(slice.u32_at(12).unwrap().load(Ordering::Relaxed)), 0x1f1e_1d1c);
-        assert_eq!(slice.copy_out::<3>(13), Ok([0x1d, 0x1e, 0x1f]));
-        slice.u16_at(14).unwrap().store(0xabcd_u16.to_le(), Ordering::Relaxed);
+        let mut structure = Structure::<4>::new(GuestAddress(0x1010), 16);
+        let fields = memory.structure(&mut structure).unwrap();
+        assert_eq!(u16::from_le(fields.u16_at(2).unwrap().load(Ordering::Relaxed)), 0x1312);
+        assert_eq!(u32::from_le(fields.u32_at(12).unwrap().load(Ordering::Relaxed)), 0x1f1e_1d1c);
+        assert_eq!(fields.slice().copy_out::<3>(13), Ok([0x1d, 0x1e, 0x1f]));
+        fields.u16_at(14).unwrap().store(0xabcd_u16.to_le(), Ordering::Relaxed);
         drop(memory);
         assert_eq!(room.0[0x1d..0x21], [0x1d, 0xcd, 0xab, 0x20]);
     }
@@ -673,13 +697,26 @@ mod tests {
     fn a_field_beyond_the_structure_or_misaligned_is_refused() {
         let mut room = Room::new();
         let memory = room.memory(&[(0x1000, 1, 64)]);
-        let slice = memory.volatile_slice(GuestAddress(0x100f), 16).unwrap();
-        assert!(slice.u16_at(14).is_ok());
-        assert_eq!(slice.u16_at(15).unwrap_err(), BadRange::Beyond { offset: 15, size: 2 });
-        assert_eq!(slice.u16_at(usize::MAX).unwrap_err(), BadRange::Beyond { offset: usize::MAX, size: 2 });
-        assert_eq!(slice.u32_at(13).unwrap_err(), BadRange::Beyond { offset: 13, size: 4 });
-        assert_eq!(slice.u16_at(1).unwrap_err(), BadRange::Misaligned { offset: 1, size: 2 });
-        assert_eq!(slice.u32_at(2).unwrap_err(), BadRange::Misaligned { offset: 2, size: 4 });
-        assert_eq!(slice.copy_out::<17>(0), Err(BadRange::Beyond { offset: 0, size: 17 }));
+        let mut structure = Structure::<4>::new(GuestAddress(0x100f), 15);
+        let fields = memory.structure(&mut structure).unwrap();
+        assert!(fields.u16_at(12).is_ok());
+        assert_eq!(fields.u16_at(14).unwrap_err(), BadRange::Beyond { offset: 14, size: 2 });
+        let last = usize::MAX - 1;
+        assert_eq!(fields.u16_at(last).unwrap_err(), BadRange::Beyond { offset: last, size: 2 });
+        assert_eq!(fields.u32_at(12).unwrap_err(), BadRange::Beyond { offset: 12, size: 4 });
+        assert_eq!(fields.u16_at(1).unwrap_err(), BadRange::Misaligned { offset: 1, size: 2 });
+        assert_eq!(fields.u32_at(2).unwrap_err(), BadRange::Misaligned { offset: 2, size: 4 });
+        assert_eq!(fields.slice().copy_out::<17>(0), Err(BadRange::Beyond { offset: 0, size: 17 }));
+    }
+
+    #[test]
+    fn a_structure_whose_mapping_is_misaligned_is_refused_as_a_whole() {
+        let mut room = Room::new();
+        let memory = room.memory(&[(0x1000, 2, 64)]);
+        assert!(memory.structure(&mut Structure::<2>::new(GuestAddress(0x1000), 16)).is_ok());
+        let refused = memory.structure(&mut Structure::<4>::new(GuestAddress(0x1000), 16)).unwrap_err();
+        assert_eq!(refused, BadRange::Misaligned { offset: 0, size: 4 });
+        let narrow = memory.structure(&mut Structure::<2>::new(GuestAddress(0x1000), 16)).unwrap();
+        assert_eq!(narrow.u32_at(4).unwrap_err(), BadRange::Misaligned { offset: 4, size: 4 });
     }
 }

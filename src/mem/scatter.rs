@@ -289,16 +289,17 @@ impl ScatterReader<'_> {
         self.cursor.advance(count, |_, _| ()).ok_or(Short)
     }
 
-    /// The next `count` bytes only.
+    /// Leaves only the next `count` bytes.
     ///
     /// # Errors
-    /// [`Short`] if fewer are left.
+    /// [`Short`] if fewer are left; nothing changes then.
     #[inline]
-    pub fn first(self, count: u32) -> Result<Self, Short> {
+    pub fn truncate(&mut self, count: u32) -> Result<(), Short> {
         if count > self.cursor.left {
             return Err(Short);
         }
-        Ok(Self { cursor: Cursor { left: count, ..self.cursor } })
+        self.cursor.left = count;
+        Ok(())
     }
 
     /// The next `count` bytes, and those behind them.

@@ -65,7 +65,7 @@ use session::{Buffers, Refusal, Reply, Request};
 fn dispatch(
     session: &mut Session,
     exports: &mut Exports<'_>,
-    request: Request<'_>,
+    request: Request<'_, '_>,
     buffers: &mut Buffers,
     reply: &mut Reply<'_>,
 ) -> Result<u32, Refusal> {
@@ -79,7 +79,8 @@ fn dispatch(
         M::Tlopen => reply.send(&open::lopen(session, exports, request.body()?)?),
         M::Tlcreate => reply.send(&create::lcreate(session, exports, request.body()?)?),
         M::Tread => {
-            let answer = io::read(session, exports, request.body()?, &mut reply.data)?;
+            let body = request.body()?;
+            let answer = reply.with_data(|data| io::read(session, exports, body, data))?;
             reply.send(&answer)
         }
         M::Twrite => {
@@ -94,7 +95,8 @@ fn dispatch(
         M::Tsetattr => reply.send(&attr::setattr(session, exports, request.body()?)?),
         M::Tstatfs => reply.send(&attr::statfs(session, exports, request.body()?)?),
         M::Treaddir => {
-            let answer = readdir::readdir(session, exports, request.body()?, &mut reply.data)?;
+            let body = request.body()?;
+            let answer = reply.with_data(|data| readdir::readdir(session, exports, body, data))?;
             reply.send(&answer)
         }
         M::Treadlink => {

@@ -274,23 +274,23 @@ impl Session {
     ) -> Result<u32, SessionFault> {
         self.settle(exports);
         let Scratch { request: gathered, reply: staging, buffers } = scratch;
-        let Ok(data) = reply.behind(RLERROR as usize) else {
-            return Err(no_room(MessageType::Rlerror, RLERROR as usize, reply.remaining()));
-        };
-        let mut reply = Reply { tag: Tag::NOTAG, room: reply, data, staging, served: 0 };
+        let room = reply.remaining();
+        if room < RLERROR as usize {
+            return Err(no_room(MessageType::Rlerror, RLERROR as usize, room));
+        }
         let (header, head) = self.gather(&mut request, gathered)?;
         self.statistics.count_request(header.kind.into());
-        reply.tag = header.tag;
+        let mut reply = Reply { tag: header.tag, room: reply, staging, copied: 0, served: 0 };
 
         let answered = match head {
             Some(head) => {
-                let request = Request { header, head, data: request, versioned: self.versioned };
+                let request = Request { header, head, data: &mut request, versioned: self.versioned };
                 super::dispatch(self, exports, request, buffers, &mut reply)
             }
             None => Err(Errno::EMSGSIZE.into()),
         };
 
-        self.statistics.bytes_copied += u64::from(reply.data.written());
+        self.statistics.bytes_copied += u64::from(reply.copied);
         self.statistics.bytes_served += u64::from(reply.served);
         match answered {
             Ok(length) => Ok(length),
@@ -345,17 +345,17 @@ impl Session {
 }
 
 /// A request, taken out of the client's memory but for its data.
-pub(super) struct Request<'a> {
+pub(super) struct Request<'a, 'm> {
     pub(super) header: Header,
     /// The message without its data, from the header on.
     head: &'a [u8],
     /// What stands behind that in the chain.
-    data: ScatterReader<'a>,
+    data: &'a mut ScatterReader<'m>,
     /// Whether the session has a version.
     versioned: bool,
 }
 
-impl<'a> Request<'a> {
+impl<'a, 'm> Request<'a, 'm> {
     /// The fields of the request, which is an `M`.
     ///
     /// # Errors
@@ -380,8 +380,9 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// EPROTO if there are not so many.
-    pub(super) fn data(self, count: u32) -> Result<ScatterReader<'a>, Errno> {
-        self.data.first(count).map_err(|Short| Errno::EPROTO)
+    pub(super) fn data(self, count: u32) -> Result<&'a mut ScatterReader<'m>, Errno> {
+        self.data.truncate(count).map_err(|Short| Errno::EPROTO)?;
+        Ok(self.data)
     }
 }
 
@@ -447,20 +448,38 @@ fn release(exports: &mut Exports<'_>, attachment: &Attachment, handle: Handle) {
     }
 }
 
-/// The room for a reply. Its data has a writer of its own, behind the 11 bytes that stand before the data of Rread and Rreaddir.
-/// So data can be put before anybody knows how long it is, and an error, which takes no more than 11 bytes, can still be sent
-/// after it.
+/// The room for a reply.
 pub(super) struct Reply<'a> {
     tag: Tag,
-    /// All of the room.
     room: ScatterWriter<'a>,
-    pub(super) data: ScatterWriter<'a>,
     staging: &'a mut [u8; MAX_REPLY_HEAD],
+    /// Bytes of data that were put.
+    copied: u32,
     /// Bytes of data that belong to what was sent.
     served: u32,
 }
 
 impl Reply<'_> {
+    /// Lets `put` put data behind the 11 bytes that stand before it in Rread and Rreaddir, and answer with what stands there. So
+    /// data can be put before anybody knows how long it is; an error, which takes no more than 11 bytes, can still be sent after
+    /// it.
+    ///
+    /// # Errors
+    /// What `put` says; a fault.
+    #[inline]
+    pub(super) fn with_data<T>(
+        &mut self,
+        put: impl FnOnce(&mut ScatterWriter<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Refusal> {
+        let head = RREAD_HEADER as usize;
+        let Ok(mut data) = self.room.behind(head) else {
+            return Err(no_room(MessageType::Rlerror, head, self.room.remaining()).into());
+        };
+        let answer = put(&mut data);
+        self.copied = data.written();
+        Ok(answer?)
+    }
+
     /// Puts `answer` before the data that was put, if it has data, or else over it. Returns the length of all.
     ///
     /// # Errors

@@ -8,8 +8,13 @@ use super::chain::{self, Chain, Token};
 use super::desc::{available_ring, descriptor_table, used_ring};
 use super::notify::need_event;
 use super::{Area, Fault, QueueConfiguration, RingFeatures};
-use crate::mem::guest::{BadRange, GuestMemory, Structure, VolatileSlice};
+use crate::mem::guest::{BadRange, Fields, GuestMemory, Structure};
 use crate::mem::scatter::ScatterList;
+
+// What the three parts are aligned to.
+const TABLE: usize = descriptor_table::ALIGNMENT as usize;
+const AVAILABLE: usize = available_ring::ALIGNMENT as usize;
+const USED: usize = used_ring::ALIGNMENT as usize;
 
 /// A split virtqueue.
 ///
@@ -18,9 +23,9 @@ use crate::mem::scatter::ScatterList;
 #[derive(Debug)]
 pub struct SplitQueue {
     size: u16,
-    descriptors: Structure,
-    available: Structure,
-    used: Structure,
+    descriptors: Structure<TABLE>,
+    available: Structure<AVAILABLE>,
+    used: Structure<USED>,
     indirect: bool,
     event_idx: bool,
     /// The next entry of the available ring to take.
@@ -111,17 +116,17 @@ impl SplitQueue {
     }
 
     #[inline(always)]
-    fn descriptor_table<'m>(&mut self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+    fn descriptor_table<'m>(&mut self, memory: &'m GuestMemory) -> Result<Fields<'m, TABLE>, Fault> {
         memory.structure(&mut self.descriptors).map_err(placement(Area::Descriptors))
     }
 
     #[inline(always)]
-    fn available_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+    fn available_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<Fields<'m, AVAILABLE>, Fault> {
         memory.structure(&mut self.available).map_err(placement(Area::Available))
     }
 
     #[inline(always)]
-    fn used_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+    fn used_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<Fields<'m, USED>, Fault> {
         memory.structure(&mut self.used).map_err(placement(Area::Used))
     }
 
@@ -190,7 +195,7 @@ impl SplitQueue {
         }
         let table = self.descriptor_table(memory)?;
         let mut buffers = list.load(memory);
-        chain::walk(&mut buffers, table, head, self.indirect)?;
+        chain::walk(&mut buffers, table.slice(), head, self.indirect)?;
         self.next = self.next.wrapping_add(1);
         let (readable, writable) = buffers.into_streams();
         Ok(Some(Chain { token: Token { head }, readable, writable }))

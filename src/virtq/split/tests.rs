@@ -126,7 +126,7 @@ fn rings_that_the_host_mapped_at_odd_addresses_are_refused() {
     #[allow(unsafe_code)]
     unsafe { memory.add_region(GuestAddress(RAM), 4096, host) }.unwrap();
     let fault = SplitQueue::new(&memory, &driver.configuration).unwrap_err();
-    let cause = BadRange::Misaligned { offset: 2, size: 2 };
+    let cause = BadRange::Misaligned { offset: 0, size: 2 };
     assert_eq!(fault, Fault::Placement { area: Area::Available, cause });
 }
 
