@@ -98,8 +98,7 @@ impl NameKey {
     /// A number that differs for most names, and for most directories.
     fn place(&self) -> u64 {
         let (words, _) = self.name.as_chunks::<8>();
-        // What stands behind the name is zeros in any key.
-        let mixed = words.iter().take(self.length.div_ceil(8)).fold(self.directory.0, |mixed, word| {
+        let mixed = words.iter().fold(self.directory.0, |mixed, word| {
             // The multiplier of Knuth's multiplicative hash: 2^64 divided by the golden ratio.
             (mixed.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         });

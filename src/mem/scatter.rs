@@ -228,22 +228,29 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// Consumes `count` bytes (if that many are left) and shows each contiguous piece of them to `each`. The
     /// pieces are 1 byte or longer, and mapped, readable and writable for `'a`.
-    #[inline]
+    #[inline(always)] // A header of a known length is then copied without a call.
     fn advance(&mut self, count: usize, mut each: impl FnMut(NonNull<u8>, usize)) -> Option<()> {
-        let mut count = u32::try_from(count).ok()?;
-        let left = self.left.checked_sub(count)?;
+        let count = u32::try_from(count).ok()?;
         // Most of what is asked for ends within the segment in which it begins.
-        if let Some(segment) = self.segments.first()
+        if let Some(left) = self.left.checked_sub(count)
+            && let Some(segment) = self.segments.first()
             && let Some(end) = self.offset.checked_add(count)
             && end <= segment.length
         {
             if count > 0 {
-                // SAFETY: as below, where `piece` is `count`.
+                // SAFETY: as in `advance_across`, where `piece` is `count`.
                 each(unsafe { segment.start.add(self.offset as usize) }, count as usize);
             }
             (self.offset, self.left) = (end, left);
             return Some(());
         }
+        self.advance_across(count, each)
+    }
+
+    /// [`advance`](Self::advance) across segments.
+    #[inline(never)]
+    fn advance_across(&mut self, mut count: u32, mut each: impl FnMut(NonNull<u8>, usize)) -> Option<()> {
+        let left = self.left.checked_sub(count)?;
         while count > 0 {
             let (segment, rest) = self.segments.split_first()?;
             let available = segment.length.checked_sub(self.offset)?;
@@ -385,6 +392,7 @@ impl ScatterWriter<'_> {
     }
 
     /// Fills the next `count` bytes, piece by piece, with `fill`.
+    #[inline(always)]
     fn advance(&mut self, count: usize, fill: impl FnMut(NonNull<u8>, usize)) -> Result<(), Full> {
         let before = self.cursor.left;
         self.cursor.advance(count, fill).ok_or(Full)?;
@@ -395,6 +403,7 @@ impl ScatterWriter<'_> {
 
 /// All or nothing: [`Full`] means that nothing was put.
 impl Sink for ScatterWriter<'_> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let mut from = bytes.as_ptr();
         self.advance(bytes.len(), |to, length| {

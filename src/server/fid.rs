@@ -191,10 +191,12 @@ impl FidTable {
         }
         let bucket = self.bucket(fid);
         let mut length = 0;
-        for position in self.chain_from(self.heads.get(bucket).copied().unwrap_or(NONE)) {
-            if self.fids.get(usize::from(position)) == Some(&fid) {
+        let mut position = self.heads.get(bucket).copied().unwrap_or(NONE);
+        while let Some(other) = self.fids.get(usize::from(position)) {
+            if *other == fid {
                 return Err(Errno::EBADF);
             }
+            position = self.next.get(usize::from(position)).copied().unwrap_or(NONE);
             length += 1;
         }
         if self.count >= self.handles.len() || length >= MAX_CHAIN {

@@ -62,6 +62,7 @@ use session::{Buffers, Refusal, Reply, Request};
 /// Rread and Rreaddir is put by their functions.
 ///
 /// One `match` leads from the byte of the type to all of that, so that no message is moved about as one of any type.
+#[inline(always)]
 fn dispatch(
     session: &mut Session,
     exports: &mut Exports<'_>,

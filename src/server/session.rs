@@ -484,7 +484,7 @@ impl Reply<'_> {
     ///
     /// # Errors
     /// A fault.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send<'m, M: Message<'m>>(&mut self, answer: &M) -> Result<u32, SessionFault> {
         let message = wire::emit(answer, self.tag, self.staging).map_err(SessionFault::Reply)?;
         self.served = answer.data_length();

@@ -11,11 +11,6 @@ use super::{Area, Fault, QueueConfiguration, RingFeatures};
 use crate::mem::guest::{BadRange, Fields, GuestMemory, Structure};
 use crate::mem::scatter::ScatterList;
 
-// What the three parts are aligned to.
-const TABLE: usize = descriptor_table::ALIGNMENT as usize;
-const AVAILABLE: usize = available_ring::ALIGNMENT as usize;
-const USED: usize = used_ring::ALIGNMENT as usize;
-
 /// A split virtqueue.
 ///
 /// Each method is given the guest's memory and finds the rings in it, so the memory may change between two calls; a ring that is
@@ -23,9 +18,9 @@ const USED: usize = used_ring::ALIGNMENT as usize;
 #[derive(Debug)]
 pub struct SplitQueue {
     size: u16,
-    descriptors: Structure<TABLE>,
-    available: Structure<AVAILABLE>,
-    used: Structure<USED>,
+    descriptors: Structure<{ descriptor_table::ALIGNMENT }>,
+    available: Structure<{ available_ring::ALIGNMENT }>,
+    used: Structure<{ used_ring::ALIGNMENT }>,
     indirect: bool,
     event_idx: bool,
     /// The next entry of the available ring to take.
@@ -84,6 +79,7 @@ impl SplitQueue {
             (Area::Available, available, available_ring::ALIGNMENT),
             (Area::Used, used, used_ring::ALIGNMENT),
         ] {
+            let alignment = alignment as u64;
             if !address.0.is_multiple_of(alignment) {
                 return Err(Fault::Alignment { area, address, alignment });
             }
@@ -116,17 +112,26 @@ impl SplitQueue {
     }
 
     #[inline(always)]
-    fn descriptor_table<'m>(&mut self, memory: &'m GuestMemory) -> Result<Fields<'m, TABLE>, Fault> {
+    fn descriptor_table<'m>(
+        &mut self,
+        memory: &'m GuestMemory,
+    ) -> Result<Fields<'m, { descriptor_table::ALIGNMENT }>, Fault> {
         memory.structure(&mut self.descriptors).map_err(placement(Area::Descriptors))
     }
 
     #[inline(always)]
-    fn available_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<Fields<'m, AVAILABLE>, Fault> {
+    fn available_ring<'m>(
+        &mut self,
+        memory: &'m GuestMemory,
+    ) -> Result<Fields<'m, { available_ring::ALIGNMENT }>, Fault> {
         memory.structure(&mut self.available).map_err(placement(Area::Available))
     }
 
     #[inline(always)]
-    fn used_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<Fields<'m, USED>, Fault> {
+    fn used_ring<'m>(
+        &mut self,
+        memory: &'m GuestMemory,
+    ) -> Result<Fields<'m, { used_ring::ALIGNMENT }>, Fault> {
         memory.structure(&mut self.used).map_err(placement(Area::Used))
     }
 
