@@ -188,7 +188,7 @@ impl Remembered {
     }
 
     /// What was found for `key`, which is kept at `place`.
-    #[inline]
+    #[inline(always)]
     fn get<K: Copy + PartialEq, V: Copy>(&self, table: &Table<K, V>, place: u64, key: &K) -> Option<V> {
         let found = table.place(place)?.get()?;
         (found.key == *key && self.changes.holds(&found)).then_some(found.value)

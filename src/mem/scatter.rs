@@ -403,7 +403,7 @@ impl ScatterWriter<'_> {
 
 /// All or nothing: [`Full`] means that nothing was put.
 impl Sink for ScatterWriter<'_> {
-    #[inline]
+    #[inline(always)] // A reply of a known length is then some stores.
     fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let mut from = bytes.as_ptr();
         self.advance(bytes.len(), |to, length| {

@@ -304,7 +304,7 @@ impl Session {
 
     /// Takes the request out of the client's memory, up to the payload of a Twrite, and checks its framing.
     /// Too long a request is a reply error: of it there is only the header.
-    #[inline]
+    #[inline(always)]
     fn gather<'s>(
         &self,
         request: &mut ScatterReader<'_>,

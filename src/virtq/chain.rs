@@ -158,7 +158,7 @@ mod tests {
     use super::super::driver_model::{Driver, INDIRECT, NEXT, PLAIN, RAM, WITH_INDIRECT, WRITE};
     use super::super::{Queue, QueueConfiguration, RingFeatures};
     use super::*;
-    use crate::mem::guest::{GuestAddress, GuestMemory};
+    use crate::mem::guest::GuestAddress;
     use crate::mem::scatter::{MAX_SEGMENTS, ScatterList};
     use crate::mem::{Sink, Source};
     use std::boxed::Box;
