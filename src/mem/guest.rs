@@ -158,11 +158,8 @@ pub(super) struct GuestRegion {
     host: NonNull<u8>,
 }
 
-// SAFETY: a region is followed only by what borrows its memory, which is `Send` and not `Sync` itself.
-unsafe impl Sync for GuestRegion {}
-
 /// A region that holds nothing.
-static NO_REGION: GuestRegion = GuestRegion { guest: 0, length: 0, host: NonNull::dangling() };
+const NO_REGION: GuestRegion = GuestRegion { guest: 0, length: 0, host: NonNull::dangling() };
 
 impl GuestRegion {
     fn end(&self) -> u64 {
