@@ -18,7 +18,8 @@ use crate::mem::scatter::ScatterList;
 #[derive(Debug)]
 pub struct SplitQueue {
     size: u16,
-    descriptors: Structure<{ descriptor_table::ALIGNMENT }>,
+    /// It is copied out, so where it is in the mapping does not matter.
+    descriptors: Structure<1>,
     available: Structure<{ available_ring::ALIGNMENT }>,
     used: Structure<{ used_ring::ALIGNMENT }>,
     indirect: bool,
@@ -112,10 +113,7 @@ impl SplitQueue {
     }
 
     #[inline(always)]
-    fn descriptor_table<'m>(
-        &mut self,
-        memory: &'m GuestMemory,
-    ) -> Result<Fields<'m, { descriptor_table::ALIGNMENT }>, Fault> {
+    fn descriptor_table<'m>(&mut self, memory: &'m GuestMemory) -> Result<Fields<'m, 1>, Fault> {
         memory.structure(&mut self.descriptors).map_err(placement(Area::Descriptors))
     }
 
