@@ -62,8 +62,7 @@ impl From<virtq::Fault> for Fault {
 /// Working memory for one request at a time, shared by all connections of a thread.
 #[derive(Default)]
 pub struct Scratch {
-    readable: ScatterList,
-    writable: ScatterList,
+    buffers: ScatterList,
     gathered: crate::server::Scratch,
 }
 
@@ -282,7 +281,7 @@ fn serve(
 ) -> Result<(), Fault> {
     queue.disarm(memory)?;
     while *served < budget {
-        let Some(chain) = queue.pop(memory, &mut scratch.readable, &mut scratch.writable)? else { break };
+        let Some(chain) = queue.pop(memory, &mut scratch.buffers)? else { break };
         let Chain { token, readable, writable } = chain;
         let written =
             session.handle(exports, readable, writable, &mut scratch.gathered).map_err(Fault::Session)?;

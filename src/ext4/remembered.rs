@@ -50,6 +50,7 @@ pub(super) struct Piece {
 impl Piece {
     /// Where the `count` bytes from `offset` on lie in the region, or as many as the file has; `None` if not all of them are in
     /// this extent.
+    #[inline]
     pub(super) fn locate(&self, offset: u64, count: u32) -> Option<Range<u64>> {
         let end = self.size.min(offset.saturating_add(u64::from(count)));
         if offset >= end {
@@ -114,13 +115,15 @@ struct Table<K, V> {
 }
 
 impl<K: Copy + PartialEq, V: Copy> Table<K, V> {
+    /// Room for `size` things, a power of two.
     fn new(size: usize) -> Self {
         Self { places: vec![Cell::new(None); size].into_boxed_slice() }
     }
 
+    #[inline]
     fn place(&self, place: u64) -> Option<&Place<K, V>> {
-        // Below the length, which fits.
-        self.places.get(usize::try_from(place % self.places.len() as u64).unwrap_or_default())
+        let mask = self.places.len().wrapping_sub(1) as u64;
+        self.places.get(usize::try_from(place & mask).unwrap_or_default())
     }
 }
 
@@ -148,11 +151,13 @@ impl Changes {
         usize::try_from(block % BLOCKS as u64).unwrap_or(BLOCKS)
     }
 
+    #[inline]
     fn last(&self, block: u64) -> u64 {
         // A place that is not there would be one that is changed all the time.
         self.blocks.get(Self::place(block)).copied().unwrap_or(u64::MAX)
     }
 
+    #[inline]
     fn holds<K, V>(&self, found: &Found<K, V>) -> bool {
         found.since >= self.all && found.within.iter().all(|&block| found.since >= self.last(block))
     }
@@ -183,7 +188,7 @@ impl Remembered {
     }
 
     /// What was found for `key`, which is kept at `place`.
-    #[inline]
+    #[inline(always)]
     fn get<K: Copy + PartialEq, V: Copy>(&self, table: &Table<K, V>, place: u64, key: &K) -> Option<V> {
         let found = table.place(place)?.get()?;
         (found.key == *key && self.changes.holds(&found)).then_some(found.value)
@@ -204,6 +209,7 @@ impl Remembered {
     }
 
     /// The file `name` in `directory`.
+    #[inline]
     pub(super) fn name(&self, directory: Node, name: &[u8]) -> Option<Node> {
         let key = NameKey::new(directory, name)?;
         self.get(&self.names, key.place(), &key)
@@ -217,6 +223,7 @@ impl Remembered {
     }
 
     /// The attributes of `node`.
+    #[inline]
     pub(super) fn attributes(&self, node: Node) -> Option<Attributes> {
         self.get(&self.attributes, node.0, &node)
     }
@@ -227,6 +234,7 @@ impl Remembered {
     }
 
     /// A piece of the file `node`.
+    #[inline]
     pub(super) fn piece(&self, node: Node) -> Option<Piece> {
         self.get(&self.pieces, node.0, &node)
     }
@@ -265,6 +273,7 @@ impl Remembered {
     }
 
     /// Somebody is told the `i_version` of `node`: what comes must be told from what was.
+    #[inline]
     pub(super) fn tell(&self, node: Node) {
         if let Some(cell) = self.untold(node) {
             cell.set(cell.get().filter(|noted| noted.node != node));

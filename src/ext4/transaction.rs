@@ -158,8 +158,12 @@ impl<R: Region> Volume<R> {
     ///
     /// # Errors
     /// EIO: the journal cannot be written any more.
+    #[inline]
     pub(super) fn commit_transaction(&mut self) -> Result<(), Error> {
-        self.commit_with(false)
+        match &self.log {
+            Some(log) if log.is_clean() => log.check(),
+            _ => self.commit_with(false),
+        }
     }
 
     /// Commits the running transaction; if `tail`, it has all kept blocks, so that the log may begin with it.

@@ -152,15 +152,24 @@ impl core::error::Error for BadRange {}
 
 /// Guest addresses that are mapped to host memory. `guest + length` does not overflow.
 #[derive(Debug, Clone, Copy)]
-struct GuestRegion {
+pub(super) struct GuestRegion {
     guest: u64,
     length: usize,
     host: NonNull<u8>,
 }
 
+/// A region that holds nothing.
+const NO_REGION: GuestRegion = GuestRegion { guest: 0, length: 0, host: NonNull::dangling() };
+
 impl GuestRegion {
     fn end(&self) -> u64 {
         self.guest.saturating_add(self.length as u64)
+    }
+
+    /// Whether `address` is the first of the region.
+    #[inline]
+    pub(super) fn begins_at(&self, address: GuestAddress) -> bool {
+        self.guest == address.0
     }
 
     /// The host memory of `address`, and how many bytes of the region follow from there (1 or more);
@@ -169,10 +178,19 @@ impl GuestRegion {
     fn at(&self, address: u64) -> Option<(NonNull<u8>, usize)> {
         // An address in front of the region gives an offset that is far behind it.
         let offset = usize::try_from(address.wrapping_sub(self.guest)).ok()?;
-        let left = self.length.checked_sub(offset).filter(|&left| left > 0)?;
+        if offset >= self.length {
+            return None;
+        }
         // SAFETY: `offset < length`, and `host .. host + length` is one mapped range of at most `isize::MAX`
         // bytes (the contract of `add_region`), so the sum stays inside it.
-        Some((unsafe { self.host.add(offset) }, left))
+        Some((unsafe { self.host.add(offset) }, self.length.wrapping_sub(offset)))
+    }
+
+    /// The alleged buffer `address .. address + length`, if it is longer than 0 and lies in this region.
+    #[inline]
+    pub(super) fn segment(&self, address: GuestAddress, length: u32) -> Option<Segment> {
+        let (start, left) = self.at(address.0)?;
+        (length > 0 && left >= length as usize).then_some(Segment { start, length })
     }
 }
 
@@ -191,23 +209,29 @@ pub struct GuestMemory {
 /// The stamp that was given last.
 static STAMP: AtomicU64 = AtomicU64::new(0);
 
-/// An alleged structure in guest memory that is looked up time and again, and where it was found.
+/// An alleged structure in guest memory that is looked up time and again, and where it was found. Its address in the mapping is
+/// a multiple of `ALIGNMENT`, a power of two.
 #[derive(Debug)]
-pub struct Structure {
+pub struct Structure<const ALIGNMENT: usize> {
     address: GuestAddress,
     length: u32,
-    /// The stamp of the memory that it was found in, and where. It says so of all `length` bytes.
-    found: Option<(u64, NonNull<u8>)>,
+    /// The stamp of the memory that it was found in, [`NOWHERE`] for none.
+    stamp: u64,
+    /// Where it was found there: all `length` bytes, aligned.
+    start: NonNull<u8>,
 }
 
-// SAFETY: the address is followed only under a borrow of the memory that it was found in, whose stamp no other memory has.
-unsafe impl Send for Structure {}
+/// The stamp that no memory has.
+const NOWHERE: u64 = u64::MAX;
 
-impl Structure {
+// SAFETY: the address is followed only under a borrow of the memory that it was found in, whose stamp no other memory has.
+unsafe impl<const ALIGNMENT: usize> Send for Structure<ALIGNMENT> {}
+
+impl<const ALIGNMENT: usize> Structure<ALIGNMENT> {
     /// The `length` bytes (1 or more) at `address`, which nobody has looked for yet.
     #[must_use]
     pub const fn new(address: GuestAddress, length: u32) -> Self {
-        Self { address, length, found: None }
+        Self { address, length, stamp: NOWHERE, start: NonNull::dangling() }
     }
 }
 
@@ -258,34 +282,10 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// The regions from the one that holds `address` on; none if no region does.
-    fn regions_from(&self, address: u64) -> &[GuestRegion] {
-        // There are few, and most of what is asked for lies in the first: they are looked through from there. Those that end at
-        // or before `address` come first, as they are sorted and do not overlap.
-        let mut regions = self.regions.as_slice();
-        while let Some((first, rest)) = regions.split_first() {
-            if address < first.end() {
-                return if first.guest <= address { regions } else { &[] };
-            }
-            regions = rest;
-        }
-        &[]
-    }
-
-    /// The alleged buffer `address .. address + length` as one segment, if it is longer than 0 and lies in one region: what
-    /// nearly every buffer does.
+    /// The region at the lowest address, or one that holds nothing.
     #[inline]
-    pub(super) fn segment(&self, address: GuestAddress, length: u32) -> Option<Segment> {
-        if length == 0 {
-            return None;
-        }
-        for region in &self.regions {
-            if let Some((start, left)) = region.at(address.0) {
-                let fits = left >= length as usize;
-                return fits.then_some(Segment { start, length, region: GuestAddress(region.guest) });
-            }
-        }
-        None
+    pub(super) fn first_region(&self) -> &GuestRegion {
+        self.regions.first().unwrap_or(&NO_REGION)
     }
 
     /// Checks the alleged buffer `address .. address + length`, and yields the memory it consists of: one
@@ -294,12 +294,14 @@ impl GuestMemory {
     ///
     /// # Errors
     /// [`BadRange::Wraps`], [`BadRange::Unmapped`].
-    pub fn translate(&self, address: GuestAddress, length: u32) -> Result<Segments<'_>, BadRange> {
+    pub(super) fn translate(&self, address: GuestAddress, length: u32) -> Result<Segments<'_>, BadRange> {
         let range = |at| BadRange::Unmapped { address, length: u64::from(length), at: GuestAddress(at) };
         let Some(end) = address.0.checked_add(u64::from(length)) else {
             return Err(BadRange::Wraps { address, length: u64::from(length) });
         };
-        let regions = self.regions_from(address.0);
+        // The regions that end in front of it come first, as they are sorted and do not overlap.
+        let before = self.regions.iter().take_while(|region| region.end() <= address.0).count();
+        let regions = self.regions.get(before..).unwrap_or_default();
         let mut mapped = address.0;
         for region in regions {
             if mapped >= end || region.guest > mapped {
@@ -317,17 +319,28 @@ impl GuestMemory {
     /// only if this is not the memory in which it was found, or has other regions now.
     ///
     /// # Errors
-    /// As [`volatile_slice`](Self::volatile_slice).
-    #[inline]
-    pub fn structure(&self, structure: &mut Structure) -> Result<VolatileSlice<'_>, BadRange> {
-        if let Some((stamp, start)) = structure.found
-            && stamp == self.stamp
-        {
-            return Ok(VolatileSlice { start, length: structure.length as usize, memory: PhantomData });
+    /// As [`volatile_slice`](Self::volatile_slice); [`BadRange::Misaligned`].
+    #[inline(always)]
+    pub fn structure<const ALIGNMENT: usize>(
+        &self,
+        structure: &mut Structure<ALIGNMENT>,
+    ) -> Result<Fields<'_, ALIGNMENT>, BadRange> {
+        if structure.stamp != self.stamp {
+            self.find(structure)?;
         }
+        let (start, length) = (structure.start, structure.length);
+        Ok(Fields { slice: VolatileSlice { start, length, memory: PhantomData } })
+    }
+
+    /// Looks up a structure.
+    #[cold]
+    fn find<const ALIGNMENT: usize>(&self, structure: &mut Structure<ALIGNMENT>) -> Result<(), BadRange> {
         let slice = self.volatile_slice(structure.address, structure.length)?;
-        structure.found = Some((self.stamp, slice.start));
-        Ok(slice)
+        if !slice.start.addr().get().is_multiple_of(ALIGNMENT) {
+            return Err(BadRange::Misaligned { offset: 0, size: ALIGNMENT });
+        }
+        (structure.stamp, structure.start) = (self.stamp, slice.start);
+        Ok(())
     }
 
     /// Checks the alleged structure `address .. address + length` (1 byte or more), which must lie in one region,
@@ -335,28 +348,46 @@ impl GuestMemory {
     ///
     /// # Errors
     /// [`BadRange::Wraps`], [`BadRange::Unmapped`], [`BadRange::Divided`].
+    #[inline]
     pub fn volatile_slice(&self, address: GuestAddress, length: u32) -> Result<VolatileSlice<'_>, BadRange> {
-        // Fast path: a table is looked up for each request.
-        if let Some(Segment { start, .. }) = self.segment(address, length) {
-            return Ok(VolatileSlice { start, length: length as usize, memory: PhantomData });
+        // The first region is asked here, which has most of what is looked up: an indirect table for each request.
+        let segment = self.first_region().segment(address, length);
+        match segment.or_else(|| self.segment_elsewhere(address, length)) {
+            Some(Segment { start, .. }) => Ok(VolatileSlice { start, length, memory: PhantomData }),
+            None => Err(self.not_in_one(address, length)),
         }
-        self.translate(address, length)?;
-        Err(BadRange::Divided { address, length: u64::from(length) })
+    }
+
+    /// The alleged structure, if it lies in one region.
+    #[cold]
+    #[inline(never)]
+    fn segment_elsewhere(&self, address: GuestAddress, length: u32) -> Option<Segment> {
+        self.regions.iter().find_map(|region| region.segment(address, length))
+    }
+
+    /// Why `address .. address + length` is not in one region.
+    #[cold]
+    #[inline(never)]
+    fn not_in_one(&self, address: GuestAddress, length: u32) -> BadRange {
+        match self.translate(address, length) {
+            Ok(_) => BadRange::Divided { address, length: u64::from(length) },
+            Err(cause) => cause,
+        }
     }
 }
 
 /// The segments of a checked range, in order. See [`GuestMemory::translate`].
 #[derive(Debug)]
-pub struct Segments<'m> {
+pub(super) struct Segments<'m> {
     regions: core::slice::Iter<'m, GuestRegion>,
     address: u64,
     left: u32,
 }
 
-impl Iterator for Segments<'_> {
-    type Item = Segment;
+impl<'m> Iterator for Segments<'m> {
+    type Item = (&'m GuestRegion, Segment);
 
-    fn next(&mut self) -> Option<Segment> {
+    fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
             return None;
         }
@@ -365,53 +396,44 @@ impl Iterator for Segments<'_> {
         let length = u32::try_from(available).map_or(self.left, |available| available.min(self.left));
         self.address = self.address.checked_add(u64::from(length))?;
         self.left = self.left.checked_sub(length)?;
-        Some(Segment { start, length, region: GuestAddress(region.guest) })
+        Some((region, Segment { start, length }))
     }
 }
 
-/// A structure with fields in guest memory: a ring, or a table of descriptors.
+/// A structure with fields in guest memory: a ring, or the table of its descriptors. See [`GuestMemory::structure`].
 ///
-/// Holding one proves that its bytes lie in one region of a [`GuestMemory`] that is borrowed, hence mapped,
-/// for `'m`. What the bytes say proves nothing, and may change at any time.
+/// Holding one proves what a [`VolatileSlice`] proves, and that its address in the mapping is a multiple of `ALIGNMENT`.
 #[derive(Debug, Clone, Copy)]
-pub struct VolatileSlice<'m> {
-    start: NonNull<u8>,
-    length: usize,
-    memory: PhantomData<&'m GuestMemory>,
+pub struct Fields<'m, const ALIGNMENT: usize> {
+    slice: VolatileSlice<'m>,
 }
 
-impl<'m> VolatileSlice<'m> {
-    /// The memory of the `size` bytes at `offset`.
+impl<'m, const ALIGNMENT: usize> Fields<'m, ALIGNMENT> {
+    /// All of it.
+    #[must_use]
     #[inline]
-    fn at(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
-        if offset.checked_add(size).is_none_or(|end| end > self.length) {
-            return Err(BadRange::Beyond { offset, size });
-        }
-        // SAFETY: `offset` is at most `length` (just checked), and `start .. start + length` is one mapped range
-        // of at most `isize::MAX` bytes (what holding a `VolatileSlice` proves).
-        Ok(unsafe { self.start.add(offset) })
+    pub fn slice(&self) -> VolatileSlice<'m> {
+        self.slice
     }
 
-    /// [`at`](Self::at), for a field that is `size` aligned.
-    #[inline]
-    fn aligned(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
-        let field = self.at(offset, size)?;
-        if field.addr().get().is_multiple_of(size) {
-            Ok(field)
-        } else {
-            Err(BadRange::Misaligned { offset, size })
+    /// The memory of the field of `size` bytes at `offset`, which is aligned to its size.
+    #[inline(always)]
+    fn field(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
+        if !ALIGNMENT.is_multiple_of(size) || !offset.is_multiple_of(size) {
+            return Err(BadRange::Misaligned { offset, size });
         }
+        self.slice.at(offset, size)
     }
 
     /// The 16-bit field at `offset`, for atomic access. Its value is little-endian.
     ///
     /// # Errors
     /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
-    #[inline]
+    #[inline(always)]
     pub fn u16_at(&self, offset: usize) -> Result<&'m AtomicU16, BadRange> {
-        let field = self.aligned(offset, size_of::<u16>())?;
-        // SAFETY: the field is aligned (just checked), mapped, readable and writable for `'m` (what holding a
-        // `VolatileSlice` proves). This program accesses it only by atomics of this size while the reference lives,
+        let field = self.field(offset, size_of::<u16>())?;
+        // SAFETY: the field is aligned, as the structure and its offset are (just checked), mapped, readable and writable for
+        // `'m` (what holding a `Fields` proves). This program accesses it only by atomics of this size while the reference lives,
         // or by copies of a driver's buffers that a hostile driver placed over its own ring; the module's
         // documentation says how those are seen.
         Ok(unsafe { AtomicU16::from_ptr(field.cast::<u16>().as_ptr()) })
@@ -421,11 +443,42 @@ impl<'m> VolatileSlice<'m> {
     ///
     /// # Errors
     /// [`BadRange::Beyond`], [`BadRange::Misaligned`].
-    #[inline]
+    #[inline(always)]
     pub fn u32_at(&self, offset: usize) -> Result<&'m AtomicU32, BadRange> {
-        let field = self.aligned(offset, size_of::<u32>())?;
+        let field = self.field(offset, size_of::<u32>())?;
         // SAFETY: as in `u16_at`.
         Ok(unsafe { AtomicU32::from_ptr(field.cast::<u32>().as_ptr()) })
+    }
+}
+
+/// Bytes in guest memory that are copied out: a table of descriptors.
+///
+/// Holding one proves that its bytes lie in one region of a [`GuestMemory`] that is borrowed, hence mapped,
+/// for `'m`. What the bytes say proves nothing, and may change at any time.
+#[derive(Debug, Clone, Copy)]
+pub struct VolatileSlice<'m> {
+    start: NonNull<u8>,
+    length: u32,
+    memory: PhantomData<&'m GuestMemory>,
+}
+
+impl VolatileSlice<'_> {
+    /// Its length in bytes.
+    #[must_use]
+    #[inline]
+    pub fn length(&self) -> u32 {
+        self.length
+    }
+
+    /// The memory of the `size` bytes at `offset`.
+    #[inline]
+    fn at(&self, offset: usize, size: usize) -> Result<NonNull<u8>, BadRange> {
+        if offset.checked_add(size).is_none_or(|end| end > self.length as usize) {
+            return Err(BadRange::Beyond { offset, size });
+        }
+        // SAFETY: `offset` is at most `length` (just checked), and `start .. start + length` is one mapped range
+        // of at most `isize::MAX` bytes (what holding a `VolatileSlice` proves).
+        Ok(unsafe { self.start.add(offset) })
     }
 
     /// A private copy of the `N` bytes at `offset`, each read exactly once. No alignment is needed.
@@ -449,17 +502,23 @@ impl<'m> VolatileSlice<'m> {
     pub fn copy_out_words(&self, offset: usize) -> Result<[u64; 2], BadRange> {
         let bytes = self.at(offset, 16)?;
         if !bytes.addr().get().is_multiple_of(align_of::<u64>()) {
-            let bytes = self.copy_out::<16>(offset)?;
-            let (&[first, second], _) = bytes.as_chunks::<8>() else {
-                return Err(BadRange::Beyond { offset, size: 16 });
-            };
-            return Ok([first, second].map(u64::from_le_bytes));
+            return self.copy_out_unaligned(offset);
         }
         let word = bytes.cast::<u64>();
         // SAFETY: the 16 bytes are mapped and readable (checked by `at`), and so are both words, which are aligned (just
         // checked); a `u64` has no invalid values. The reads are volatile, so the compiler does each once.
         let (first, second) = unsafe { (word.read_volatile(), word.add(1).read_volatile()) };
         Ok([first, second].map(u64::from_le))
+    }
+
+    /// [`copy_out_words`](Self::copy_out_words) where they are not aligned.
+    #[cold]
+    fn copy_out_unaligned(&self, offset: usize) -> Result<[u64; 2], BadRange> {
+        let bytes = self.copy_out::<16>(offset)?;
+        let (&[first, second], _) = bytes.as_chunks::<8>() else {
+            return Err(BadRange::Beyond { offset, size: 16 });
+        };
+        Ok([first, second].map(u64::from_le_bytes))
     }
 }
 
@@ -501,7 +560,7 @@ mod tests {
     fn pieces(memory: &GuestMemory, address: u64, length: u32) -> Result<Vec<(u8, u32)>, BadRange> {
         let segments = memory.translate(GuestAddress(address), length)?;
         // SAFETY: a segment is readable while the memory is borrowed, and the room is initialized.
-        Ok(segments.map(|segment| (unsafe { segment.start.read() }, segment.length)).collect())
+        Ok(segments.map(|(_, segment)| (unsafe { segment.start.read() }, segment.length)).collect())
     }
 
     fn unmapped(address: u64, length: u64, at: u64) -> BadRange {
@@ -621,11 +680,12 @@ mod tests {
     fn fields_are_read_and_written_in_place() {
         let mut room = Room::new();
         let memory = room.memory(&[(0x1000, 0, 256)]);
-        let slice = memory.volatile_slice(GuestAddress(0x1010), 16).unwrap();
-        assert_eq!(u16::from_le(slice.u16_at(2).unwrap().load(Ordering::Relaxed)), 0x1312);
-        assert_eq!(u32::from_le(slice.u32_at(12).unwrap().load(Ordering::Relaxed)), 0x1f1e_1d1c);
-        assert_eq!(slice.copy_out::<3>(13), Ok([0x1d, 0x1e, 0x1f]));
-        slice.u16_at(14).unwrap().store(0xabcd_u16.to_le(), Ordering::Relaxed);
+        let mut structure = Structure::<4>::new(GuestAddress(0x1010), 16);
+        let fields = memory.structure(&mut structure).unwrap();
+        assert_eq!(u16::from_le(fields.u16_at(2).unwrap().load(Ordering::Relaxed)), 0x1312);
+        assert_eq!(u32::from_le(fields.u32_at(12).unwrap().load(Ordering::Relaxed)), 0x1f1e_1d1c);
+        assert_eq!(fields.slice().copy_out::<3>(13), Ok([0x1d, 0x1e, 0x1f]));
+        fields.u16_at(14).unwrap().store(0xabcd_u16.to_le(), Ordering::Relaxed);
         drop(memory);
         assert_eq!(room.0[0x1d..0x21], [0x1d, 0xcd, 0xab, 0x20]);
     }
@@ -634,13 +694,26 @@ mod tests {
     fn a_field_beyond_the_structure_or_misaligned_is_refused() {
         let mut room = Room::new();
         let memory = room.memory(&[(0x1000, 1, 64)]);
-        let slice = memory.volatile_slice(GuestAddress(0x100f), 16).unwrap();
-        assert!(slice.u16_at(14).is_ok());
-        assert_eq!(slice.u16_at(15).unwrap_err(), BadRange::Beyond { offset: 15, size: 2 });
-        assert_eq!(slice.u16_at(usize::MAX).unwrap_err(), BadRange::Beyond { offset: usize::MAX, size: 2 });
-        assert_eq!(slice.u32_at(13).unwrap_err(), BadRange::Beyond { offset: 13, size: 4 });
-        assert_eq!(slice.u16_at(1).unwrap_err(), BadRange::Misaligned { offset: 1, size: 2 });
-        assert_eq!(slice.u32_at(2).unwrap_err(), BadRange::Misaligned { offset: 2, size: 4 });
-        assert_eq!(slice.copy_out::<17>(0), Err(BadRange::Beyond { offset: 0, size: 17 }));
+        let mut structure = Structure::<4>::new(GuestAddress(0x100f), 15);
+        let fields = memory.structure(&mut structure).unwrap();
+        assert!(fields.u16_at(12).is_ok());
+        assert_eq!(fields.u16_at(14).unwrap_err(), BadRange::Beyond { offset: 14, size: 2 });
+        let last = usize::MAX - 1;
+        assert_eq!(fields.u16_at(last).unwrap_err(), BadRange::Beyond { offset: last, size: 2 });
+        assert_eq!(fields.u32_at(12).unwrap_err(), BadRange::Beyond { offset: 12, size: 4 });
+        assert_eq!(fields.u16_at(1).unwrap_err(), BadRange::Misaligned { offset: 1, size: 2 });
+        assert_eq!(fields.u32_at(2).unwrap_err(), BadRange::Misaligned { offset: 2, size: 4 });
+        assert_eq!(fields.slice().copy_out::<17>(0), Err(BadRange::Beyond { offset: 0, size: 17 }));
+    }
+
+    #[test]
+    fn a_structure_whose_mapping_is_misaligned_is_refused_as_a_whole() {
+        let mut room = Room::new();
+        let memory = room.memory(&[(0x1000, 2, 64)]);
+        assert!(memory.structure(&mut Structure::<2>::new(GuestAddress(0x1000), 16)).is_ok());
+        let refused = memory.structure(&mut Structure::<4>::new(GuestAddress(0x1000), 16)).unwrap_err();
+        assert_eq!(refused, BadRange::Misaligned { offset: 0, size: 4 });
+        let narrow = memory.structure(&mut Structure::<2>::new(GuestAddress(0x1000), 16)).unwrap();
+        assert_eq!(narrow.u32_at(4).unwrap_err(), BadRange::Misaligned { offset: 4, size: 4 });
     }
 }

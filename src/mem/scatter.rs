@@ -14,11 +14,11 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-use super::guest::{BadRange, GuestAddress, GuestMemory};
+use super::guest::{BadRange, GuestAddress, GuestMemory, GuestRegion};
 use super::{Full, Short, Sink, Source};
 
 /// Most segments of one list, after segments that adjoin were merged.
-pub const MAX_SEGMENTS: usize = 1024;
+pub const MAX_SEGMENTS: usize = 2048;
 
 /// A piece of guest memory.
 ///
@@ -29,9 +29,6 @@ pub const MAX_SEGMENTS: usize = 1024;
 pub struct Segment {
     pub(super) start: NonNull<u8>,
     pub(super) length: u32,
-    /// Where its region begins. It tells apart regions that adjoin in host memory by chance: a pointer into one
-    /// must not leave it.
-    pub(super) region: GuestAddress,
 }
 
 /// Why a buffer was not added to a list.
@@ -63,10 +60,18 @@ impl fmt::Display for LoadError {
 
 impl core::error::Error for LoadError {}
 
-/// Room for the segments of one direction of a chain. See the module.
+/// Room for the segments of a chain. See the module.
 #[derive(Debug, Default)]
 pub struct ScatterList {
     segments: heapless::Vec<Segment, MAX_SEGMENTS>,
+    border: Border,
+}
+
+/// Where the second stream of a list begins.
+#[derive(Debug, Clone, Copy, Default)]
+struct Border {
+    segments: usize,
+    bytes: u32,
 }
 
 // SAFETY: the addresses in a list that is not lent are never followed; a list that is lent is borrowed, so
@@ -77,22 +82,41 @@ impl ScatterList {
     /// An empty list.
     #[must_use]
     pub const fn new() -> Self {
-        Self { segments: heapless::Vec::new() }
+        Self { segments: heapless::Vec::new(), border: Border { segments: 0, bytes: 0 } }
     }
 
     /// Empties the list, and lends it to take buffers that lie in `memory`.
+    #[inline]
     pub fn load<'a>(&'a mut self, memory: &'a GuestMemory) -> Loader<'a> {
         self.segments.clear();
-        Loader { list: self, memory, length: 0 }
+        self.border = Border::default();
+        Loader { list: self, memory, region: memory.first_region(), length: 0, end: NO_END }
+    }
+
+    /// Appends a segment; `goes_on` says that it is in the region of the last one, and begins where that ends.
+    #[inline(always)]
+    fn append(&mut self, segment: Segment, goes_on: bool) -> Result<(), LoadError> {
+        if goes_on && let Some(last) = self.segments.last_mut() {
+            last.length = last.length.checked_add(segment.length).ok_or(LoadError::TooLong)?;
+            return Ok(());
+        }
+        self.segments.push(segment).map_err(|_| LoadError::TooManySegments)
     }
 }
+
+/// An end that no buffer has behind which another may begin: no region reaches so far.
+const NO_END: u64 = u64::MAX;
 
 /// A list that is being filled with buffers of one guest's memory.
 #[derive(Debug)]
 pub struct Loader<'a> {
     list: &'a mut ScatterList,
     memory: &'a GuestMemory,
+    /// Where the last buffer was, or any other region: the next one is likely to be there.
+    region: &'a GuestRegion,
     length: u32,
+    /// The guest's address behind the last segment, if the next buffer may go on there.
+    end: u64,
 }
 
 impl<'a> Loader<'a> {
@@ -100,28 +124,33 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     /// [`LoadError`]; the list may hold a part of the buffer then, and should not be used.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, address: GuestAddress, length: u32) -> Result<(), LoadError> {
         self.length = self.length.checked_add(length).ok_or(LoadError::TooLong)?;
-        if let Some(segment) = self.memory.segment(address, length) {
-            return self.append(segment);
-        }
-        for segment in self.memory.translate(address, length)? {
-            self.append(segment)?;
-        }
+        let Some(segment) = self.region.segment(address, length) else {
+            (self.region, self.end) = push_elsewhere(self.list, self.memory, address, length, self.end)?;
+            return Ok(());
+        };
+        // The last segment ends where this one begins: in the same region, unless the region begins here. A pointer into one
+        // region must not leave it, even where two adjoin in host memory by chance.
+        self.list.append(segment, address.0 == self.end && !self.region.begins_at(address))?;
+        // No region ends behind 2⁶⁴ − 1, so this does not wrap.
+        self.end = address.0.wrapping_add(u64::from(length));
         Ok(())
     }
 
+    /// The memory that the buffers lie in.
+    #[must_use]
     #[inline]
-    fn append(&mut self, segment: Segment) -> Result<(), LoadError> {
-        if let Some(last) = self.list.segments.last_mut()
-            && last.region == segment.region
-            && last.start.addr().get().checked_add(last.length as usize) == Some(segment.start.addr().get())
-        {
-            last.length = last.length.checked_add(segment.length).ok_or(LoadError::TooLong)?;
-            return Ok(());
-        }
-        self.list.segments.push(segment).map_err(|_| LoadError::TooManySegments)
+    pub fn memory(&self) -> &'a GuestMemory {
+        self.memory
+    }
+
+    /// What is pushed from here on is another stream.
+    #[inline]
+    pub fn turn(&mut self) {
+        self.list.border = Border { segments: self.list.segments.len(), bytes: self.length };
+        self.end = NO_END;
     }
 
     /// Bytes in the list.
@@ -130,24 +159,59 @@ impl<'a> Loader<'a> {
         self.length
     }
 
-    /// All of the list, to be read.
+    /// What was pushed before the [turn](Self::turn), to be read, and what was pushed after it, to be written.
     #[must_use]
     #[inline]
-    pub fn into_reader(self) -> ScatterReader<'a> {
-        ScatterReader { cursor: self.into_cursor() }
+    pub fn into_streams(self) -> (ScatterReader<'a>, ScatterWriter<'a>) {
+        let Self { list, length, .. } = self;
+        let Border { segments, bytes } = list.border;
+        // The border is at most the end, of both: so nothing is lost here.
+        let (before, after) = list.segments.split_at_checked(segments).unwrap_or_default();
+        let left = length.saturating_sub(bytes);
+        (
+            ScatterReader {
+                cursor: Cursor { segments: before, offset: 0, left: bytes, memory: PhantomData },
+            },
+            ScatterWriter {
+                cursor: Cursor { segments: after, offset: 0, left, memory: PhantomData },
+                written: 0,
+            },
+        )
+    }
+
+    /// All of the list, to be read.
+    #[must_use]
+    pub fn into_reader(mut self) -> ScatterReader<'a> {
+        self.turn();
+        self.into_streams().0
     }
 
     /// All of the list, to be written.
     #[must_use]
-    #[inline]
     pub fn into_writer(self) -> ScatterWriter<'a> {
-        ScatterWriter { cursor: self.into_cursor(), written: 0 }
+        self.into_streams().1
     }
+}
 
-    #[inline]
-    fn into_cursor(self) -> Cursor<'a> {
-        Cursor { segments: &self.list.segments, offset: 0, left: self.length, memory: PhantomData }
+/// [`Loader::push`] of a buffer that is empty, in another region than the last one, divided between regions, or not all guest
+/// memory. Returns the region in which it ends, and the end.
+#[cold]
+#[inline(never)]
+fn push_elsewhere<'a>(
+    list: &mut ScatterList,
+    memory: &'a GuestMemory,
+    address: GuestAddress,
+    length: u32,
+    end: u64,
+) -> Result<(&'a GuestRegion, u64), LoadError> {
+    let mut last = (memory.first_region(), end);
+    let mut at = address;
+    for (region, segment) in memory.translate(address, length)? {
+        list.append(segment, at.0 == end && !region.begins_at(at))?;
+        at = GuestAddress(at.0.wrapping_add(u64::from(segment.length)));
+        last = (region, at.0);
     }
+    Ok(last)
 }
 
 /// A range of a list: `left` bytes, the first of which is `offset` bytes into the first segment.
@@ -164,22 +228,29 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// Consumes `count` bytes (if that many are left) and shows each contiguous piece of them to `each`. The
     /// pieces are 1 byte or longer, and mapped, readable and writable for `'a`.
-    #[inline]
+    #[inline(always)] // A header of a known length is then copied without a call.
     fn advance(&mut self, count: usize, mut each: impl FnMut(NonNull<u8>, usize)) -> Option<()> {
-        let mut count = u32::try_from(count).ok()?;
-        let left = self.left.checked_sub(count)?;
+        let count = u32::try_from(count).ok()?;
         // Most of what is asked for ends within the segment in which it begins.
-        if let Some(segment) = self.segments.first()
+        if let Some(left) = self.left.checked_sub(count)
+            && let Some(segment) = self.segments.first()
             && let Some(end) = self.offset.checked_add(count)
             && end <= segment.length
         {
             if count > 0 {
-                // SAFETY: as below, where `piece` is `count`.
+                // SAFETY: as in `advance_across`, where `piece` is `count`.
                 each(unsafe { segment.start.add(self.offset as usize) }, count as usize);
             }
             (self.offset, self.left) = (end, left);
             return Some(());
         }
+        self.advance_across(count, each)
+    }
+
+    /// [`advance`](Self::advance) across segments.
+    #[inline(never)]
+    fn advance_across(&mut self, mut count: u32, mut each: impl FnMut(NonNull<u8>, usize)) -> Option<()> {
+        let left = self.left.checked_sub(count)?;
         while count > 0 {
             let (segment, rest) = self.segments.split_first()?;
             let available = segment.length.checked_sub(self.offset)?;
@@ -223,6 +294,19 @@ impl ScatterReader<'_> {
     /// [`Short`] if fewer are left; nothing is consumed then.
     pub fn skip(&mut self, count: usize) -> Result<(), Short> {
         self.cursor.advance(count, |_, _| ()).ok_or(Short)
+    }
+
+    /// Leaves only the next `count` bytes.
+    ///
+    /// # Errors
+    /// [`Short`] if fewer are left; nothing changes then.
+    #[inline]
+    pub fn truncate(&mut self, count: u32) -> Result<(), Short> {
+        if count > self.cursor.left {
+            return Err(Short);
+        }
+        self.cursor.left = count;
+        Ok(())
     }
 
     /// The next `count` bytes, and those behind them.
@@ -290,7 +374,25 @@ impl ScatterWriter<'_> {
         Ok((Self { cursor: head, written: 0 }, Self { cursor: tail, written: 0 }))
     }
 
+    /// A second writer, for the room behind the next `count` bytes; this one keeps all of its room. It counts from 0.
+    ///
+    /// # Errors
+    /// [`Full`] if less room is left.
+    #[inline]
+    pub fn behind(&self, count: usize) -> Result<Self, Full> {
+        let mut cursor = Cursor { ..self.cursor };
+        cursor.advance(count, |_, _| ()).ok_or(Full)?;
+        // Where a segment ends there, as with a head that has a buffer of its own, the room begins with the next one.
+        if let Some((segment, rest)) = cursor.segments.split_first()
+            && segment.length == cursor.offset
+        {
+            (cursor.segments, cursor.offset) = (rest, 0);
+        }
+        Ok(Self { cursor, written: 0 })
+    }
+
     /// Fills the next `count` bytes, piece by piece, with `fill`.
+    #[inline(always)]
     fn advance(&mut self, count: usize, fill: impl FnMut(NonNull<u8>, usize)) -> Result<(), Full> {
         let before = self.cursor.left;
         self.cursor.advance(count, fill).ok_or(Full)?;
@@ -301,6 +403,7 @@ impl ScatterWriter<'_> {
 
 /// All or nothing: [`Full`] means that nothing was put.
 impl Sink for ScatterWriter<'_> {
+    #[inline(always)] // A reply of a known length is then some stores.
     fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let mut from = bytes.as_ptr();
         self.advance(bytes.len(), |to, length| {

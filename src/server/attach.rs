@@ -31,7 +31,7 @@ pub(super) fn attach(
     if request.afid != Fid::NOFID {
         return Err(Errno::EBADF);
     }
-    session.fids.check_insert(request.fid)?;
+    let vacancy = session.fids.vacancy(request.fid)?;
     let (export, node) = exports.resolve(request.aname, request.n_uname)?;
     let backend = exports.get(export)?;
     let attributes = backend.attributes(node)?;
@@ -45,7 +45,7 @@ pub(super) fn attach(
         kind: attributes.kind,
         state: FidState::Path,
     };
-    session.insert(request.fid, handle)?;
+    session.fill(&vacancy, handle)?;
     Ok(Rattach { qid: qid(backend.number(node), &attributes) })
 }
 

@@ -108,6 +108,13 @@ pub struct Handle {
 // The arithmetic of `SessionLimits::max_fids` counts on it.
 const _: () = assert!(size_of::<Handle>() == 24);
 
+/// A place that a fid may take, in the chain that it belongs to.
+#[derive(Debug)]
+pub struct Vacancy {
+    fid: Fid,
+    bucket: usize,
+}
+
 /// The fids of one session.
 pub struct FidTable {
     /// The fid at each position that is in use.
@@ -174,38 +181,42 @@ impl FidTable {
             .ok_or(Errno::EBADF)
     }
 
-    /// Checks that `fid` may be given to [`insert`](Self::insert) next.
-    ///
-    /// # Errors
-    /// As `insert`.
-    pub fn check_insert(&self, fid: Fid) -> Result<(), Errno> {
-        if fid == Fid::NOFID {
-            return Err(Errno::EBADF);
-        }
-        let mut length = 0;
-        for position in self.chain(fid) {
-            if self.fids.get(usize::from(position)) == Some(&fid) {
-                return Err(Errno::EBADF);
-            }
-            length += 1;
-        }
-        if self.count >= self.handles.len() || length >= MAX_CHAIN { Err(Errno::EMFILE) } else { Ok(()) }
-    }
-
-    /// Takes `fid` into use.
+    /// A place for `fid`, which is to be [filled](Self::fill) before anything else of the table is changed.
     ///
     /// # Errors
     /// EBADF if it is in use already, or [`Fid::NOFID`]; EMFILE if the table, or its chain, is full.
-    pub fn insert(&mut self, fid: Fid, handle: Handle) -> Result<(), Errno> {
-        self.check_insert(fid)?;
+    pub fn vacancy(&self, fid: Fid) -> Result<Vacancy, Errno> {
+        if fid == Fid::NOFID {
+            return Err(Errno::EBADF);
+        }
+        let bucket = self.bucket(fid);
+        let mut length = 0;
+        let mut position = self.heads.get(bucket).copied().unwrap_or(NONE);
+        while let Some(other) = self.fids.get(usize::from(position)) {
+            if *other == fid {
+                return Err(Errno::EBADF);
+            }
+            position = self.next.get(usize::from(position)).copied().unwrap_or(NONE);
+            length += 1;
+        }
+        if self.count >= self.handles.len() || length >= MAX_CHAIN {
+            return Err(Errno::EMFILE);
+        }
+        Ok(Vacancy { fid, bucket })
+    }
+
+    /// Takes the fid of a vacancy into use.
+    ///
+    /// # Errors
+    /// EMFILE if the table is full: the vacancy is of another one, or too old.
+    pub fn fill(&mut self, vacancy: &Vacancy, handle: Handle) -> Result<(), Errno> {
         let position = if self.freed == NONE { self.fresh } else { self.freed };
         let at = usize::from(position);
-        let bucket = self.bucket(fid);
         let (Some(own_fid), Some(own_handle), Some(own_next), Some(head)) = (
             self.fids.get_mut(at),
             self.handles.get_mut(at),
             self.next.get_mut(at),
-            self.heads.get_mut(bucket),
+            self.heads.get_mut(vacancy.bucket),
         ) else {
             return Err(Errno::EMFILE);
         };
@@ -214,7 +225,7 @@ impl FidTable {
         } else {
             self.freed = *own_next;
         }
-        *own_fid = fid;
+        *own_fid = vacancy.fid;
         *own_handle = handle;
         *own_next = *head;
         *head = position;
@@ -237,15 +248,20 @@ impl FidTable {
     /// # Errors
     /// EBADF if it is not in use.
     pub fn remove(&mut self, fid: Fid) -> Result<Handle, Errno> {
-        let position = self.find(fid).ok_or(Errno::EBADF)?;
-        let removed = *self.handles.get(usize::from(position)).ok_or(Errno::EBADF)?;
-        let previous = self.chain(fid).take_while(|other| *other != position).last();
         let bucket = self.bucket(fid);
+        let mut before = NONE;
+        let mut position = self.heads.get(bucket).copied().unwrap_or(NONE);
+        while self.fids.get(usize::from(position)).is_some_and(|other| *other != fid) {
+            before = position;
+            position = self.next.get(usize::from(position)).copied().unwrap_or(NONE);
+        }
+        // The value NONE is never a position: there are at most 65,535.
+        let removed = *self.handles.get(usize::from(position)).ok_or(Errno::EBADF)?;
         let after =
             core::mem::replace(self.next.get_mut(usize::from(position)).ok_or(Errno::EBADF)?, self.freed);
-        let link = match previous {
-            Some(previous) => self.next.get_mut(usize::from(previous)),
-            None => self.heads.get_mut(bucket),
+        let link = match before {
+            NONE => self.heads.get_mut(bucket),
+            before => self.next.get_mut(usize::from(before)),
         };
         *link.ok_or(Errno::EBADF)? = after;
         self.freed = position;
@@ -303,6 +319,13 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
     use std::vec::Vec;
+
+    impl FidTable {
+        fn insert(&mut self, fid: Fid, handle: Handle) -> Result<(), Errno> {
+            let vacancy = self.vacancy(fid)?;
+            self.fill(&vacancy, handle)
+        }
+    }
 
     fn handle(node: u64) -> Handle {
         Handle {

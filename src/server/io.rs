@@ -69,10 +69,10 @@ pub(super) fn write(
     session: &mut Session,
     exports: &mut Exports<'_>,
     request: Twrite,
-    mut data: ScatterReader<'_>,
+    data: &mut ScatterReader<'_>,
 ) -> Result<Rwrite, Errno> {
     if let FidState::NewAttribute(slot) = session.fids.get(request.fid)?.state {
-        return Ok(Rwrite { count: session.new_attributes.collect(slot, request.offset, &mut data)? });
+        return Ok(Rwrite { count: session.new_attributes.collect(slot, request.offset, data)? });
     }
     let file = session.file(request.fid)?;
     let FidState::Open(mode) = file.handle.state else { return Err(Errno::EBADF) };
@@ -86,7 +86,7 @@ pub(super) fn write(
     }
     let caller = file.subject(exports)?.caller();
     let backend = exports.get_mut(file.attachment.export)?;
-    let count = backend.write(caller, file.handle.node, position, &mut data)?;
+    let count = backend.write(caller, file.handle.node, position, data)?;
     if mode.durable {
         backend.synchronize()?;
     }
@@ -116,8 +116,12 @@ pub(super) fn clunk(
     exports: &mut Exports<'_>,
     request: Tclunk,
 ) -> Result<Rclunk, Errno> {
-    let set = new_attribute::set(session, exports, request.fid);
-    session.clunk(exports, request.fid)?;
+    let handle = session.fids.remove(request.fid)?;
+    let set = match handle.state {
+        FidState::NewAttribute(slot) => new_attribute::set(session, exports, handle, slot),
+        _ => Ok(()),
+    };
+    session.let_go(exports, request.fid, handle)?;
     set.map(|()| Rclunk)
 }
 

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::xattr::check_name;
 use crate::fs::{AttributeExistence, Errno};
 use crate::mem::{Short, Source};
-use crate::wire::{Fid, Rxattrcreate, Txattrcreate, XattrFlags};
+use crate::wire::{Rxattrcreate, Txattrcreate, XattrFlags};
 
 /// Places of a session for values, and the most bytes of each, smallest first. (Linux clunks the fid as soon as it has
 /// written the value.)
@@ -150,16 +150,19 @@ pub(super) fn xattrcreate(
     Ok(Rxattrcreate)
 }
 
-/// Sets the attribute that `fid` collected; for any other fid it does nothing. A value of no bytes removes the attribute,
+/// Sets the attribute in `slot`, which the fid collected that stood for `handle`. A value of no bytes removes the attribute,
 /// unless CREATE was asked for.
 ///
 /// # Errors
 /// EINVAL if fewer bytes were written than announced; what [`FileSystem::set_attribute`](crate::fs::FileSystem::set_attribute)
 /// and [`FileSystem::remove_attribute`](crate::fs::FileSystem::remove_attribute) say. (To remove what is not there is no error,
 /// unless REPLACE was asked for: Linux removes access control lists so.)
-pub(super) fn set(session: &Session, exports: &mut Exports<'_>, fid: Fid) -> Result<(), Errno> {
-    let handle = session.fids.get(fid)?;
-    let FidState::NewAttribute(slot) = handle.state else { return Ok(()) };
+pub(super) fn set(
+    session: &Session,
+    exports: &mut Exports<'_>,
+    handle: Handle,
+    slot: u8,
+) -> Result<(), Errno> {
     let attachment = session.attachments.get(handle.attachment)?;
     let attribute = session.new_attributes.get(slot).ok_or(Errno::EBADF)?;
     let value = attribute.value().ok_or(Errno::EINVAL)?;
@@ -178,7 +181,7 @@ pub(super) fn set(session: &Session, exports: &mut Exports<'_>, fid: Fid) -> Res
 mod tests {
     use super::*;
     use crate::server::client::{Client, FILE};
-    use crate::wire::{GetattrMask, OpenFlags, Tgetattr, Tremove};
+    use crate::wire::{Fid, GetattrMask, OpenFlags, Tgetattr, Tremove};
     use std::vec;
 
     const ANY: XattrFlags = XattrFlags::empty();

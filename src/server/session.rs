@@ -6,7 +6,7 @@ use super::access::Subject;
 use super::attachment::{Attachment, Attachments};
 use super::exports::Exports;
 use super::fault::SessionFault;
-use super::fid::{FidState, FidTable, Handle};
+use super::fid::{FidState, FidTable, Handle, Vacancy};
 use super::lock_table::{LockHolder, LockedFile, MAX_CLIENT_ID};
 use super::new_attribute::NewAttributes;
 use super::readlink::MAX_TARGET;
@@ -16,8 +16,7 @@ use crate::fs::{Errno, FileKind, Node};
 use crate::mem::scatter::{ScatterReader, ScatterWriter};
 use crate::mem::{Full, Short, Sink, Source};
 use crate::wire::{
-    self, Fid, HEADER, Header, MAXWELEM, MessageType, Qid, RREAD_HEADER, Rlerror, Rmessage, TWRITE_HEADER,
-    Tag, WireError,
+    self, Fid, HEADER, Header, MAXWELEM, Message, MessageType, Qid, RREAD_HEADER, Rlerror, TWRITE_HEADER, Tag,
 };
 
 /// Smallest `msize` that a session can have: every reply but a long Rreadlink fits it. (Linux asks for at least
@@ -182,10 +181,6 @@ impl Session {
         self.statistics.bytes_written += u64::from(count);
     }
 
-    pub(super) fn is_versioned(&self) -> bool {
-        self.versioned
-    }
-
     /// Starts anew, with messages of up to `offered` bytes, or as many as the limits allow. Returns how many.
     pub(super) fn agree(&mut self, offered: u32) -> u32 {
         self.msize = offered.min(self.max_msize);
@@ -199,12 +194,12 @@ impl Session {
         room.min(self.msize.saturating_sub(RREAD_HEADER))
     }
 
-    /// Takes `fid` into use.
+    /// Takes the fid of a vacancy into use.
     ///
     /// # Errors
-    /// As [`FidTable::insert`].
-    pub(super) fn insert(&mut self, fid: Fid, handle: Handle) -> Result<(), Errno> {
-        self.fids.insert(fid, handle)?;
+    /// As [`FidTable::fill`].
+    pub(super) fn fill(&mut self, vacancy: &Vacancy, handle: Handle) -> Result<(), Errno> {
+        self.fids.fill(vacancy, handle)?;
         self.attachments.hold(handle.attachment);
         Ok(())
     }
@@ -215,8 +210,25 @@ impl Session {
     /// EBADF if it is not in use.
     pub(super) fn clunk(&mut self, exports: &mut Exports<'_>, fid: Fid) -> Result<(), Errno> {
         let handle = self.fids.remove(fid)?;
-        let attachment = self.attachments.get(handle.attachment)?;
+        self.let_go(exports, fid, handle)
+    }
+
+    /// Gives back what `fid` held, which stood for `handle` until it was removed.
+    ///
+    /// # Errors
+    /// EBADF for an attachment that is none, which no fid says.
+    #[inline]
+    pub(super) fn let_go(
+        &mut self,
+        exports: &mut Exports<'_>,
+        fid: Fid,
+        handle: Handle,
+    ) -> Result<(), Errno> {
         self.attachments.release(handle.attachment);
+        if handle.state == FidState::Path {
+            return Ok(());
+        }
+        let attachment = self.attachments.get(handle.attachment)?;
         match handle.state {
             FidState::Path | FidState::AttributeNames => {}
             FidState::Open(_) => {
@@ -261,41 +273,43 @@ impl Session {
         scratch: &mut Scratch,
     ) -> Result<u32, SessionFault> {
         self.settle(exports);
-        let room = reply.remaining();
-        let (head, data) = reply.split_at(RLERROR as usize).map_err(|Full| SessionFault::NoRoomForReply {
-            reply: MessageType::Rlerror,
-            needed: RLERROR as usize,
-            room,
-        })?;
         let Scratch { request: gathered, reply: staging, buffers } = scratch;
-        let (header, gathered) = self.gather(&mut request, gathered)?;
+        let room = reply.remaining();
+        if room < RLERROR as usize {
+            return Err(no_room(MessageType::Rlerror, RLERROR as usize, room));
+        }
+        let (header, head) = self.gather(&mut request, gathered)?;
         self.statistics.count_request(header.kind.into());
-        let mut reply = Reply { tag: header.tag, head, data, staging };
+        let mut reply = Reply { tag: header.tag, room: reply, staging, copied: 0, served: 0 };
 
-        let answer = match gathered {
-            Ok(gathered) => self.answer(exports, header, gathered, request, &mut reply.data, buffers),
-            Err(errno) => Err(errno),
-        };
-
-        self.statistics.bytes_copied += u64::from(reply.data.written());
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(errno) => {
-                self.statistics.errors += 1;
-                Rmessage::Rlerror(Rlerror { ecode: errno.number() })
+        let answered = match head {
+            Some(head) => {
+                let request = Request { header, head, data: &mut request, versioned: self.versioned };
+                super::dispatch(self, exports, request, buffers, &mut reply)
             }
+            None => Err(Errno::EMSGSIZE.into()),
         };
-        self.statistics.bytes_served += u64::from(answer.data_length());
-        reply.send(&answer, room)
+
+        self.statistics.bytes_copied += u64::from(reply.copied);
+        self.statistics.bytes_served += u64::from(reply.served);
+        match answered {
+            Ok(length) => Ok(length),
+            Err(Refusal::Errno(errno)) => {
+                self.statistics.errors += 1;
+                reply.send(&Rlerror { ecode: errno.number() })
+            }
+            Err(Refusal::Fault(fault)) => Err(fault),
+        }
     }
 
     /// Takes the request out of the client's memory, up to the payload of a Twrite, and checks its framing.
-    /// Too long a request is a reply error: its header is given back all the same.
+    /// Too long a request is a reply error: of it there is only the header.
+    #[inline(always)]
     fn gather<'s>(
         &self,
         request: &mut ScatterReader<'_>,
-        buffer: &'s mut [u8],
-    ) -> Result<(Header, Result<&'s [u8], Errno>), SessionFault> {
+        buffer: &'s mut [u8; MAX_REQUEST_HEAD as usize],
+    ) -> Result<(Header, Option<&'s [u8]>), SessionFault> {
         let readable = request.remaining();
         let too_short = SessionFault::RequestTooShort { readable };
         let first = readable.min(FIRST_BYTES);
@@ -303,46 +317,101 @@ impl Session {
         request.take(front).map_err(|Short| too_short)?;
         let header = Header::parse(front.first_chunk().ok_or(too_short)?);
         let size = header.size;
-        if size < HEADER {
-            return Err(SessionFault::SizeBelowHeader { size });
-        }
-        if size > self.msize {
-            return Err(SessionFault::SizeAboveMsize { size, msize: self.msize });
-        }
-        if size as usize > readable {
-            return Err(SessionFault::SizeBeyondChain { size, readable });
+        if size < HEADER || size > self.msize || size as usize > readable {
+            return Err(self.bad_size(size, readable));
         }
         let Some(message) = buffer.get_mut(..header.head_length() as usize) else {
-            return Ok((header, Err(Errno::EMSGSIZE)));
+            return Ok((header, None));
         };
         // Of a message that is shorter, what stands behind it was taken too; nobody looks at it.
         if let Some(rest) = message.get_mut(first..).filter(|rest| !rest.is_empty()) {
             request.take(rest).map_err(|Short| SessionFault::SizeBeyondChain { size, readable })?;
         }
-        Ok((header, Ok(message)))
+        Ok((header, Some(message)))
     }
 
-    /// Parses a request and has it answered.
-    fn answer<'b>(
-        &mut self,
-        exports: &mut Exports<'_>,
-        header: Header,
-        gathered: &[u8],
-        rest: ScatterReader<'_>,
-        data_out: &mut ScatterWriter<'_>,
-        buffers: &'b mut Buffers,
-    ) -> Result<Rmessage<'b>, Errno> {
-        if (header.kind == MessageType::Tversion) != (header.tag == Tag::NOTAG) {
+    /// What is wrong with a `size` that cannot be.
+    #[cold]
+    #[inline(never)]
+    fn bad_size(&self, size: u32, readable: usize) -> SessionFault {
+        if size < HEADER {
+            SessionFault::SizeBelowHeader { size }
+        } else if size > self.msize {
+            SessionFault::SizeAboveMsize { size, msize: self.msize }
+        } else {
+            SessionFault::SizeBeyondChain { size, readable }
+        }
+    }
+}
+
+/// A request, taken out of the client's memory but for its data.
+pub(super) struct Request<'a, 'm> {
+    pub(super) header: Header,
+    /// The message without its data, from the header on.
+    head: &'a [u8],
+    /// What stands behind that in the chain.
+    data: &'a mut ScatterReader<'m>,
+    /// Whether the session has a version.
+    versioned: bool,
+}
+
+impl<'a, 'm> Request<'a, 'm> {
+    /// The fields of the request, which is an `M`.
+    ///
+    /// # Errors
+    /// EPROTO if they are malformed, or if this is no time for them: nothing is asked before a version is agreed to, and only
+    /// Tversion has no tag.
+    #[inline]
+    pub(super) fn body<M: Message<'a>>(&self) -> Result<M, Errno> {
+        let begins = M::KIND == MessageType::Tversion;
+        if begins != (self.header.tag == Tag::NOTAG) || !(begins || self.versioned) {
             return Err(Errno::EPROTO);
         }
-        let (_, message) = wire::parse_t(gathered, header.size).map_err(|cause| match cause {
-            WireError::UnknownType { .. } | WireError::NotARequest { .. } => Errno::EOPNOTSUPP,
-            _ => Errno::EPROTO,
-        })?;
-        // What stands behind the message in the chain is no part of it.
-        let (data_in, _) = rest.split_at(message.data_length() as usize).map_err(|Short| Errno::EPROTO)?;
-        super::dispatch(self, exports, message, data_in, data_out, buffers)
+        wire::parse_body(self.header, self.head).map_err(|_| Errno::EPROTO)
     }
+
+    /// The error for a type that is no request.
+    pub(super) fn unsupported(&self) -> Errno {
+        // Only Tversion has no tag, whatever else is wrong.
+        if self.header.tag == Tag::NOTAG { Errno::EPROTO } else { Errno::EOPNOTSUPP }
+    }
+
+    /// The `count` bytes of data. What stands behind the message in the chain is no part of it.
+    ///
+    /// # Errors
+    /// EPROTO if there are not so many.
+    pub(super) fn data(self, count: u32) -> Result<&'a mut ScatterReader<'m>, Errno> {
+        self.data.truncate(count).map_err(|Short| Errno::EPROTO)?;
+        Ok(self.data)
+    }
+}
+
+/// Why a request is not answered as it was asked.
+pub(super) enum Refusal {
+    /// It is answered with this error.
+    Errno(Errno),
+    /// It cannot be answered.
+    Fault(SessionFault),
+}
+
+impl From<Errno> for Refusal {
+    #[inline]
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<SessionFault> for Refusal {
+    #[inline]
+    fn from(fault: SessionFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn no_room(reply: MessageType, needed: usize, room: usize) -> SessionFault {
+    SessionFault::NoRoomForReply { reply, needed, room }
 }
 
 /// What a fid stands for, and on whose behalf.
@@ -379,27 +448,53 @@ fn release(exports: &mut Exports<'_>, attachment: &Attachment, handle: Handle) {
     }
 }
 
-/// The room for a reply, in two: the 11 bytes that Rlerror takes, and so does all of Rread and Rreaddir that
-/// stands before their data; and what follows. So data can be put before anybody knows how long it is, and an
-/// error can still be sent after it.
-struct Reply<'a> {
+/// The room for a reply.
+pub(super) struct Reply<'a> {
     tag: Tag,
-    head: ScatterWriter<'a>,
-    data: ScatterWriter<'a>,
-    staging: &'a mut [u8],
+    room: ScatterWriter<'a>,
+    staging: &'a mut [u8; MAX_REPLY_HEAD],
+    /// Bytes of data that were put.
+    copied: u32,
+    /// Bytes of data that belong to what was sent.
+    served: u32,
 }
 
 impl Reply<'_> {
+    /// Lets `put` put data behind the 11 bytes that stand before it in Rread and Rreaddir, and answer with what stands there. So
+    /// data can be put before anybody knows how long it is; an error, which takes no more than 11 bytes, can still be sent after
+    /// it.
+    ///
+    /// # Errors
+    /// What `put` says; a fault.
+    #[inline]
+    pub(super) fn with_data<T>(
+        &mut self,
+        put: impl FnOnce(&mut ScatterWriter<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Refusal> {
+        let head = RREAD_HEADER as usize;
+        let Ok(mut data) = self.room.behind(head) else {
+            return Err(no_room(MessageType::Rlerror, head, self.room.remaining()).into());
+        };
+        let answer = put(&mut data);
+        self.copied = data.written();
+        Ok(answer?)
+    }
+
     /// Puts `answer` before the data that was put, if it has data, or else over it. Returns the length of all.
-    fn send(mut self, answer: &Rmessage<'_>, room: usize) -> Result<u32, SessionFault> {
-        let length = answer.emit(self.tag, self.staging).map_err(SessionFault::Reply)?;
-        let total = length.saturating_add(answer.data_length() as usize);
-        let no_room = |Full| SessionFault::NoRoomForReply { reply: answer.kind(), needed: total, room };
-        let message = self.staging.get(..length).unwrap_or_default();
-        let (front, back) = message.split_at_checked(RLERROR as usize).unwrap_or((message, &[]));
-        self.data.put(back).map_err(no_room)?;
-        self.head.put(front).map_err(no_room)?;
-        u32::try_from(total).map_err(|_| no_room(Full))
+    ///
+    /// # Errors
+    /// A fault.
+    #[inline(always)]
+    pub(super) fn send<'m, M: Message<'m>>(&mut self, answer: &M) -> Result<u32, SessionFault> {
+        let message = wire::emit(answer, self.tag, self.staging).map_err(SessionFault::Reply)?;
+        self.served = answer.data_length();
+        let total = message.len().saturating_add(self.served as usize);
+        let room = self.room.remaining();
+        if total > room {
+            return Err(no_room(M::KIND, total, room));
+        }
+        self.room.put(message).map_err(|Full| no_room(M::KIND, total, room))?;
+        u32::try_from(total).map_err(|_| no_room(M::KIND, total, room))
     }
 }
 

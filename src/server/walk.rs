@@ -30,12 +30,15 @@ pub(super) fn walk<'b>(
 ) -> Result<Rwalk<'b>, Errno> {
     qids.clear();
     let file = session.file(request.fid)?;
-    let moves = request.newfid == request.fid;
-    if !moves {
-        session.fids.check_insert(request.newfid)?;
-    } else if file.handle.state != FidState::Path {
-        return Err(Errno::EINVAL);
-    }
+    // `None`: the fid moves.
+    let vacancy = if request.newfid == request.fid {
+        if file.handle.state != FidState::Path {
+            return Err(Errno::EINVAL);
+        }
+        None
+    } else {
+        Some(session.fids.vacancy(request.newfid)?)
+    };
 
     let subject = file.subject(exports)?;
     let mut to = Handle { state: FidState::Path, ..file.handle };
@@ -53,11 +56,11 @@ pub(super) fn walk<'b>(
             }
         }
     }
-    match failed {
-        Some(errno) if qids.is_empty() => return Err(errno),
-        Some(_) => {}
-        None if moves => session.fids.replace(request.fid, to)?,
-        None => session.insert(request.newfid, to)?,
+    match (failed, vacancy) {
+        (Some(errno), _) if qids.is_empty() => return Err(errno),
+        (Some(_), _) => {}
+        (None, None) => session.fids.replace(request.fid, to)?,
+        (None, Some(vacancy)) => session.fill(&vacancy, to)?,
     }
     Qids::new(qids).map(|wqids| Rwalk { wqids }).ok_or(Errno::EPROTO)
 }

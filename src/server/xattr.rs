@@ -79,7 +79,7 @@ pub(super) fn xattrwalk(
     request: Txattrwalk<'_>,
 ) -> Result<Rxattrwalk, Errno> {
     let file = session.file(request.fid)?;
-    session.fids.check_insert(request.newfid)?;
+    let vacancy = session.fids.vacancy(request.newfid)?;
     check_name(request.name)?;
     let subject = file.subject(exports)?;
     let node = file.handle.node;
@@ -97,7 +97,7 @@ pub(super) fn xattrwalk(
     let inserted = exports
         .get_mut(file.attachment.export)?
         .retain(node)
-        .and_then(|()| session.insert(request.newfid, Handle { state, ..file.handle }));
+        .and_then(|()| session.fill(&vacancy, Handle { state, ..file.handle }));
     if let (Err(_), FidState::Attribute(slot)) = (inserted, state) {
         session.attribute_names.free(slot);
     }

@@ -12,8 +12,8 @@
 
 use super::Fault;
 use super::desc::{DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, descriptor_table};
-use crate::mem::guest::{GuestAddress, GuestMemory, VolatileSlice};
-use crate::mem::scatter::{Loader, ScatterList, ScatterReader, ScatterWriter};
+use crate::mem::guest::{BadRange, VolatileSlice};
+use crate::mem::scatter::{LoadError, Loader, ScatterReader, ScatterWriter};
 
 /// Most descriptors that a chain may have in an indirect table: as many as the largest queue has. It bounds
 /// the time that one request can take from other clients.
@@ -42,17 +42,7 @@ pub struct Chain<'a> {
     pub writable: ScatterWriter<'a>,
 }
 
-/// What is walked: a table, and what its descriptors may do.
-struct Table<'w, 'm> {
-    slice: &'w VolatileSlice<'m>,
-    entries: u32,
-    /// The most descriptors that the chain may have in this table.
-    limit: u32,
-    /// Whether a descriptor may refer to a table.
-    indirect: Indirect,
-}
-
-/// Whether `INDIRECT` may occur.
+/// Whether a descriptor of the table that is walked may refer to an indirect one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Indirect {
     Allowed,
@@ -60,106 +50,107 @@ enum Indirect {
     Nested,
 }
 
-/// The indirect table that a chain goes on in.
-struct Continuation {
-    address: GuestAddress,
-    length: u32,
-}
-
-/// The chain as loaded so far.
-struct Walk<'a> {
+/// Walks the chain that begins at descriptor `head` of the descriptor table, and loads its buffers: to its end, or to that of
+/// the indirect table that it ends with.
+#[inline(always)] // Into the loop that serves: the state of the walk would be written to memory on its way there and back.
+pub(super) fn walk(
+    buffers: &mut Loader<'_>,
+    descriptors: VolatileSlice<'_>,
     head: u16,
-    readable: Loader<'a>,
-    writable: Loader<'a>,
-    /// Whether a writable descriptor has been met.
-    writing: bool,
-}
-
-impl Walk<'_> {
-    /// Loads the buffers of the chain that begins at descriptor `first` of `table`, up to its end or to the indirect
-    /// table it ends with.
-    fn table(&mut self, table: &Table<'_, '_>, first: u16) -> Result<Option<Continuation>, Fault> {
-        let head = self.head;
-        let mut index = first;
-        for _ in 0..table.limit {
-            let descriptor = table
-                .slice
-                .copy_out_words(descriptor_table::entry(index))
-                .map(Descriptor::from_words)
-                .map_err(|_| Fault::Next { head, next: index, entries: table.entries })?;
-            let goes_on = descriptor.flags.contains(DescriptorFlags::NEXT);
-            if descriptor.flags.contains(DescriptorFlags::INDIRECT) {
-                match table.indirect {
-                    Indirect::NotNegotiated => return Err(Fault::IndirectNotNegotiated { head }),
-                    Indirect::Nested => return Err(Fault::IndirectNested { head }),
-                    Indirect::Allowed if goes_on => return Err(Fault::IndirectWithNext { head }),
-                    // WRITE is ignored here (section 2.7.5.3.2).
-                    Indirect::Allowed => {
-                        let Descriptor { address, length, .. } = descriptor;
-                        return Ok(Some(Continuation { address, length }));
-                    }
-                }
-            }
-            self.buffer(&descriptor)?;
-            if !goes_on {
-                return Ok(None);
-            }
-            index = descriptor.next;
-        }
-        Err(Fault::ChainTooLong { head, limit: table.limit })
-    }
-
-    #[inline]
-    fn buffer(&mut self, descriptor: &Descriptor) -> Result<(), Fault> {
-        let head = self.head;
-        let total = self.readable.length().checked_add(self.writable.length());
-        if total.and_then(|total| total.checked_add(descriptor.length)).is_none() {
-            return Err(Fault::ChainTooLarge { head });
-        }
-        let list = if descriptor.flags.contains(DescriptorFlags::WRITE) {
-            self.writing = true;
-            &mut self.writable
-        } else if self.writing {
-            return Err(Fault::Order { head });
-        } else {
-            &mut self.readable
-        };
-        list.push(descriptor.address, descriptor.length).map_err(|cause| Fault::Buffer { head, cause })
-    }
-}
-
-/// Walks the chain that begins at descriptor `head` (which is less than `size`) of the descriptor table, and loads
-/// its buffers into the lists.
-#[inline]
-pub(super) fn walk<'a>(
-    memory: &'a GuestMemory,
-    descriptors: &VolatileSlice<'_>,
-    head: u16,
-    size: u16,
     indirect: bool,
-    readable: &'a mut ScatterList,
-    writable: &'a mut ScatterList,
-) -> Result<Chain<'a>, Fault> {
-    let mut walk =
-        Walk { head, readable: readable.load(memory), writable: writable.load(memory), writing: false };
-    let direct = Table {
-        slice: descriptors,
-        entries: u32::from(size),
-        limit: u32::from(size),
-        indirect: if indirect { Indirect::Allowed } else { Indirect::NotNegotiated },
-    };
-    if let Some(Continuation { address, length }) = walk.table(&direct, head)? {
-        let entries = length / DESCRIPTOR_SIZE;
-        if entries == 0 || !length.is_multiple_of(DESCRIPTOR_SIZE) {
-            return Err(Fault::IndirectLength { head, length });
+) -> Result<(), Fault> {
+    let memory = buffers.memory();
+    let mut table = descriptors;
+    let mut indirect = if indirect { Indirect::Allowed } else { Indirect::NotNegotiated };
+    // The most descriptors that the chain may still have in the table.
+    let mut left = limit(table.length());
+    let mut index = head;
+    // Whether a writable descriptor has been met.
+    let mut writing = false;
+    loop {
+        if left == 0 {
+            return Err(too_long(head, table.length()));
         }
-        let slice =
-            memory.volatile_slice(address, length).map_err(|cause| Fault::IndirectTable { head, cause })?;
-        let limit = entries.min(MAX_INDIRECT);
-        walk.table(&Table { slice: &slice, entries, limit, indirect: Indirect::Nested }, 0)?;
+        left -= 1;
+        let Ok(words) = table.copy_out_words(descriptor_table::entry(index)) else {
+            return Err(bad_next(head, index, table.length()));
+        };
+        let Descriptor { address, length, flags, next } = Descriptor::from_words(words);
+        let goes_on = flags.contains(DescriptorFlags::NEXT);
+        if flags.contains(DescriptorFlags::INDIRECT) {
+            // WRITE is ignored here (section 2.7.5.3.2).
+            let whole = length > 0 && length.is_multiple_of(DESCRIPTOR_SIZE);
+            if indirect != Indirect::Allowed || goes_on || !whole {
+                return Err(bad_indirect(head, indirect, goes_on, length));
+            }
+            table = memory.volatile_slice(address, length).map_err(|cause| bad_table(head, cause))?;
+            indirect = Indirect::Nested;
+            (left, index) = (limit(length), 0);
+            continue;
+        }
+        if flags.contains(DescriptorFlags::WRITE) != writing {
+            if writing {
+                return Err(Fault::Order { head });
+            }
+            writing = true;
+            buffers.turn();
+        }
+        buffers.push(address, length).map_err(|cause| bad_buffer(head, cause))?;
+        if !goes_on {
+            break;
+        }
+        index = next;
     }
-    let (readable, writable) = (walk.readable.into_reader(), walk.writable.into_writer());
-    Ok(Chain { token: Token { head }, readable, writable })
+    if !writing {
+        buffers.turn();
+    }
+    Ok(())
+}
+
+/// The most descriptors that a chain may have in a table of `length` bytes. (A queue has no more than that in any case.)
+fn limit(length: u32) -> u32 {
+    (length / DESCRIPTOR_SIZE).min(MAX_INDIRECT)
+}
+
+// Faults are made out of line, so that the walk of a sound chain does not step around them.
+
+#[cold]
+#[inline(never)]
+fn too_long(head: u16, table: u32) -> Fault {
+    Fault::ChainTooLong { head, limit: limit(table) }
+}
+
+#[cold]
+#[inline(never)]
+fn bad_next(head: u16, next: u16, table: u32) -> Fault {
+    Fault::Next { head, next, entries: table / DESCRIPTOR_SIZE }
+}
+
+/// Why a descriptor cannot refer to a table of `length` bytes.
+#[cold]
+#[inline(never)]
+fn bad_indirect(head: u16, indirect: Indirect, goes_on: bool, length: u32) -> Fault {
+    match indirect {
+        Indirect::NotNegotiated => Fault::IndirectNotNegotiated { head },
+        Indirect::Nested => Fault::IndirectNested { head },
+        Indirect::Allowed if goes_on => Fault::IndirectWithNext { head },
+        Indirect::Allowed => Fault::IndirectLength { head, length },
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn bad_table(head: u16, cause: BadRange) -> Fault {
+    Fault::IndirectTable { head, cause }
+}
+
+#[cold]
+#[inline(never)]
+fn bad_buffer(head: u16, cause: LoadError) -> Fault {
+    match cause {
+        LoadError::TooLong => Fault::ChainTooLarge { head },
+        LoadError::Range(_) | LoadError::TooManySegments => Fault::Buffer { head, cause },
+    }
 }
 
 #[cfg(test)]
@@ -167,8 +158,8 @@ mod tests {
     use super::super::driver_model::{Driver, INDIRECT, NEXT, PLAIN, RAM, WITH_INDIRECT, WRITE};
     use super::super::{Queue, QueueConfiguration, RingFeatures};
     use super::*;
-    use crate::mem::guest::BadRange;
-    use crate::mem::scatter::{LoadError, MAX_SEGMENTS};
+    use crate::mem::guest::GuestAddress;
+    use crate::mem::scatter::{MAX_SEGMENTS, ScatterList};
     use crate::mem::{Sink, Source};
     use std::boxed::Box;
     use std::vec;
@@ -183,8 +174,8 @@ mod tests {
         driver.write(idx, &driver.available.to_le_bytes());
         let mut queue = Queue::new(&memory, &configuration).unwrap();
         driver.offer(head);
-        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
-        let mut chain = queue.pop(&memory, &mut readable, &mut writable)?.unwrap();
+        let mut list = Box::<ScatterList>::default();
+        let mut chain = queue.pop(&memory, &mut list)?.unwrap();
         assert_eq!(chain.token, Token { head });
         let mut bytes = vec![0; chain.readable.remaining()];
         chain.readable.take(&mut bytes).unwrap();
@@ -222,8 +213,8 @@ mod tests {
         let memory = driver.memory();
         let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
         driver.offer(0);
-        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
-        let mut chain = queue.pop(&memory, &mut readable, &mut writable).unwrap().unwrap();
+        let mut list = Box::<ScatterList>::default();
+        let mut chain = queue.pop(&memory, &mut list).unwrap().unwrap();
         let mut request = [0; 23];
         chain.readable.take(&mut request).unwrap();
         assert_eq!(request, core::array::from_fn(|index| 255 - 2 * u8::try_from(index).unwrap()));
@@ -245,8 +236,8 @@ mod tests {
         let memory = driver.memory();
         let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
         driver.offer(0);
-        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
-        let mut chain = queue.pop(&memory, &mut readable, &mut writable).unwrap().unwrap();
+        let mut list = Box::<ScatterList>::default();
+        let mut chain = queue.pop(&memory, &mut list).unwrap().unwrap();
         driver.write(table, &[0xff; 32]);
         driver.write(RAM, &[0xff; 16]);
         let mut request = [0; 2];
@@ -411,9 +402,9 @@ mod tests {
         let mut queue =
             Queue::new(&memory, &QueueConfiguration { next: driver.available - 1, ..driver.configuration })
                 .unwrap();
-        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
+        let mut list = Box::<ScatterList>::default();
         let cause = BadRange::Divided { address, length: 32 };
-        let fault = queue.pop(&memory, &mut readable, &mut writable).unwrap_err();
+        let fault = queue.pop(&memory, &mut list).unwrap_err();
         assert_eq!(fault, Fault::IndirectTable { head: 0, cause });
     }
 
@@ -427,28 +418,28 @@ mod tests {
         driver.chain(RAM, 0, &buffers);
         let memory = driver.memory();
         let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
-        let (mut readable, mut writable) = (Box::<ScatterList>::default(), Box::<ScatterList>::default());
+        let mut list = Box::<ScatterList>::default();
         driver.offer(0);
-        let chain = queue.pop(&memory, &mut readable, &mut writable).unwrap().unwrap();
+        let chain = queue.pop(&memory, &mut list).unwrap().unwrap();
         assert_eq!(chain.readable.remaining() + chain.writable.remaining(), u32::MAX as usize);
         buffers.push(((buffer, 1), WRITE));
         driver.chain(RAM, 0, &buffers);
         driver.offer(0);
-        let fault = queue.pop(&memory, &mut readable, &mut writable).unwrap_err();
+        let fault = queue.pop(&memory, &mut list).unwrap_err();
         assert_eq!(fault, Fault::ChainTooLarge { head: 0 });
     }
 
     #[test]
     fn a_chain_of_more_pieces_than_a_list_holds_is_a_fault() {
-        let (mut driver, buffer) = with_bytes(PLAIN, 2048);
+        let (mut driver, buffer) = with_bytes(PLAIN, 4096);
         driver.chain(RAM, 0, &[((buffer, 1), 0); MAX_SEGMENTS]);
         assert_eq!(pop(&mut driver, 0), Ok((vec![0; MAX_SEGMENTS], 0)));
         driver.chain(RAM, 0, &[((buffer, 1), 0); MAX_SEGMENTS + 1]);
         let cause = LoadError::TooManySegments;
         assert_eq!(pop(&mut driver, 0), Err(Fault::Buffer { head: 0, cause }));
         // Pieces that adjoin are one.
-        let buffers: Vec<_> = (0..2048).map(|index| ((buffer + index % 256, 1), 0)).collect();
+        let buffers: Vec<_> = (0..4096).map(|index| ((buffer + index % 256, 1), 0)).collect();
         driver.chain(RAM, 0, &buffers);
-        assert_eq!(pop(&mut driver, 0).unwrap().0.len(), 2048);
+        assert_eq!(pop(&mut driver, 0).unwrap().0.len(), 4096);
     }
 }

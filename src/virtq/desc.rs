@@ -11,7 +11,7 @@ pub const DESCRIPTOR_SIZE: u32 = 16;
 /// The descriptor table: `virtq_desc` × size.
 pub mod descriptor_table {
     /// Its address is a multiple of this.
-    pub const ALIGNMENT: u64 = 16;
+    pub const ALIGNMENT: usize = 16;
 
     /// Its length in bytes, for a queue of `size`.
     #[must_use]
@@ -29,7 +29,7 @@ pub mod descriptor_table {
 /// The available ring, which the driver writes: `flags[2] idx[2] ring[2 × size] used_event[2]`.
 pub mod available_ring {
     /// Its address is a multiple of this.
-    pub const ALIGNMENT: u64 = 2;
+    pub const ALIGNMENT: usize = 2;
     /// Where `flags` is.
     pub const FLAGS: usize = 0;
     /// Where `idx` is.
@@ -59,7 +59,7 @@ pub mod available_ring {
 /// The used ring, which the device writes: `flags[2] idx[2] ring[(id[4] len[4]) × size] avail_event[2]`.
 pub mod used_ring {
     /// Its address is a multiple of this.
-    pub const ALIGNMENT: u64 = 4;
+    pub const ALIGNMENT: usize = 4;
     /// Where `flags` is.
     pub const FLAGS: usize = 0;
     /// Where `idx` is.

@@ -16,7 +16,7 @@
 //! ```text
 //! loop {
 //!     queue.disarm(memory)?;
-//!     while let Some(Chain { token, readable, writable }) = queue.pop(memory, lists.0, lists.1)? {
+//!     while let Some(Chain { token, readable, writable }) = queue.pop(memory, list)? {
 //!         let written = …;                       // serve `readable` into `writable`
 //!         queue.push(memory, token, written)?;
 //!     }
@@ -105,15 +105,14 @@ impl Queue {
     ///
     /// # Errors
     /// [`Fault`]: the queue must not be used again.
-    #[inline]
+    #[inline(always)]
     pub fn pop<'a>(
         &mut self,
         memory: &'a GuestMemory,
-        readable: &'a mut ScatterList,
-        writable: &'a mut ScatterList,
+        list: &'a mut ScatterList,
     ) -> Result<Option<Chain<'a>>, Fault> {
         match self {
-            Self::Split(queue) => queue.pop(memory, readable, writable),
+            Self::Split(queue) => queue.pop(memory, list),
         }
     }
 
@@ -121,7 +120,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Fault`]: the queue must not be used again.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
         match self {
             Self::Split(queue) => queue.push(memory, token, written),
@@ -132,7 +131,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Fault`]: the queue must not be used again.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         match self {
             Self::Split(queue) => queue.publish(memory),
@@ -143,7 +142,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Fault`]: the queue must not be used again.
-    #[inline]
+    #[inline(always)]
     pub fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         match self {
             Self::Split(queue) => queue.disarm(memory),

@@ -8,7 +8,7 @@ use super::chain::{self, Chain, Token};
 use super::desc::{available_ring, descriptor_table, used_ring};
 use super::notify::need_event;
 use super::{Area, Fault, QueueConfiguration, RingFeatures};
-use crate::mem::guest::{BadRange, GuestMemory, Structure, VolatileSlice};
+use crate::mem::guest::{BadRange, Fields, GuestMemory, Structure};
 use crate::mem::scatter::ScatterList;
 
 /// A split virtqueue.
@@ -18,9 +18,10 @@ use crate::mem::scatter::ScatterList;
 #[derive(Debug)]
 pub struct SplitQueue {
     size: u16,
-    descriptors: Structure,
-    available: Structure,
-    used: Structure,
+    /// It is copied out, so where it is in the mapping does not matter.
+    descriptors: Structure<1>,
+    available: Structure<{ available_ring::ALIGNMENT }>,
+    used: Structure<{ used_ring::ALIGNMENT }>,
     indirect: bool,
     event_idx: bool,
     /// The next entry of the available ring to take.
@@ -35,9 +36,14 @@ pub struct SplitQueue {
     told: bool,
 }
 
-/// An error of a part of the queue.
+/// An error of a part of the queue. Errors are made out of line, so that the way without one does not step around them.
 fn placement(area: Area) -> impl Fn(BadRange) -> Fault {
-    move |cause| Fault::Placement { area, cause }
+    #[cold]
+    #[inline(never)]
+    fn fault(area: Area, cause: BadRange) -> Fault {
+        Fault::Placement { area, cause }
+    }
+    move |cause| fault(area, cause)
 }
 
 fn load(field: &AtomicU16, order: Ordering) -> u16 {
@@ -74,6 +80,7 @@ impl SplitQueue {
             (Area::Available, available, available_ring::ALIGNMENT),
             (Area::Used, used, used_ring::ALIGNMENT),
         ] {
+            let alignment = alignment as u64;
             if !address.0.is_multiple_of(alignment) {
                 return Err(Fault::Alignment { area, address, alignment });
             }
@@ -105,23 +112,29 @@ impl SplitQueue {
         Ok(queue)
     }
 
-    #[inline]
-    fn descriptor_table<'m>(&mut self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+    #[inline(always)]
+    fn descriptor_table<'m>(&mut self, memory: &'m GuestMemory) -> Result<Fields<'m, 1>, Fault> {
         memory.structure(&mut self.descriptors).map_err(placement(Area::Descriptors))
     }
 
-    #[inline]
-    fn available_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+    #[inline(always)]
+    fn available_ring<'m>(
+        &mut self,
+        memory: &'m GuestMemory,
+    ) -> Result<Fields<'m, { available_ring::ALIGNMENT }>, Fault> {
         memory.structure(&mut self.available).map_err(placement(Area::Available))
     }
 
-    #[inline]
-    fn used_ring<'m>(&mut self, memory: &'m GuestMemory) -> Result<VolatileSlice<'m>, Fault> {
+    #[inline(always)]
+    fn used_ring<'m>(
+        &mut self,
+        memory: &'m GuestMemory,
+    ) -> Result<Fields<'m, { used_ring::ALIGNMENT }>, Fault> {
         memory.structure(&mut self.used).map_err(placement(Area::Used))
     }
 
     /// The field of the available ring at `offset`.
-    #[inline]
+    #[inline(always)]
     fn available_field<'m>(
         &mut self,
         memory: &'m GuestMemory,
@@ -131,7 +144,7 @@ impl SplitQueue {
     }
 
     /// The field of the used ring at `offset`.
-    #[inline]
+    #[inline(always)]
     fn used_field<'m>(&mut self, memory: &'m GuestMemory, offset: usize) -> Result<&'m AtomicU16, Fault> {
         self.used_ring(memory)?.u16_at(offset).map_err(placement(Area::Used))
     }
@@ -143,7 +156,7 @@ impl SplitQueue {
     }
 
     /// Reads `avail.idx`; returns whether there is an entry to take.
-    #[inline]
+    #[inline(always)]
     fn look(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         // Acquire: what the driver wrote before it moved `avail.idx` (ring entries, descriptors, buffers) is read after
         // it. Pairs with the write barrier that the driver has before it writes `avail.idx` (section 2.7.13.3).
@@ -163,17 +176,16 @@ impl SplitQueue {
         self.look(memory)
     }
 
-    /// The next chain that the driver made available, if there is one. It is loaded into the two lists, which
-    /// are emptied first.
+    /// The next chain that the driver made available, if there is one. It is loaded into the list, which is emptied
+    /// first.
     ///
     /// # Errors
     /// Any [`Fault`] from [`Fault::Placement`] on: the queue must not be used again.
-    #[inline]
+    #[inline(always)]
     pub fn pop<'a>(
         &mut self,
         memory: &'a GuestMemory,
-        readable: &'a mut ScatterList,
-        writable: &'a mut ScatterList,
+        list: &'a mut ScatterList,
     ) -> Result<Option<Chain<'a>>, Fault> {
         if self.next == self.available_index && !self.look(memory)? {
             return Ok(None);
@@ -185,9 +197,11 @@ impl SplitQueue {
             return Err(Fault::Head { head, size: self.size });
         }
         let table = self.descriptor_table(memory)?;
-        let chain = chain::walk(memory, &table, head, self.size, self.indirect, readable, writable)?;
+        let mut buffers = list.load(memory);
+        chain::walk(&mut buffers, table.slice(), head, self.indirect)?;
         self.next = self.next.wrapping_add(1);
-        Ok(Some(chain))
+        let (readable, writable) = buffers.into_streams();
+        Ok(Some(Chain { token: Token { head }, readable, writable }))
     }
 
     /// Stages a chain as used. `written` is how many bytes of its writable part were written, from its beginning
@@ -195,7 +209,7 @@ impl SplitQueue {
     ///
     /// # Errors
     /// [`Fault::Placement`]: the queue must not be used again.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
         let ring = self.used_ring(memory)?;
         let element = used_ring::entry(self.slot(self.staged));
@@ -212,7 +226,7 @@ impl SplitQueue {
     ///
     /// # Errors
     /// [`Fault::Placement`]: the queue must not be used again.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         let (old, new) = (self.published, self.staged);
         if old != new {
@@ -241,7 +255,7 @@ impl SplitQueue {
     ///
     /// # Errors
     /// [`Fault::Placement`]: the queue must not be used again.
-    #[inline]
+    #[inline(always)]
     pub fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         // Under `EVENT_IDX` the driver kicks when it passes `avail_event`; the one that is there stays behind.
         if !self.event_idx {

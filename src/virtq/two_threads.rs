@@ -51,11 +51,11 @@ const STOP: u64 = u64::MAX;
 
 /// Answers each number with its complement, until it is told to stop.
 fn device(memory: &GuestMemory, mut queue: Queue, kick: &Event, mut call: Interrupt<'_>) {
-    let (mut readable, mut writable) = (ScatterList::new(), ScatterList::new());
+    let mut list = ScatterList::new();
     let mut stopping = false;
     loop {
         queue.disarm(memory).unwrap();
-        while let Some(chain) = queue.pop(memory, &mut readable, &mut writable).unwrap() {
+        while let Some(chain) = queue.pop(memory, &mut list).unwrap() {
             let Chain { token, readable: mut request, writable: mut reply } = chain;
             let mut bytes = [0; 8];
             request.take(&mut bytes).unwrap();
@@ -197,10 +197,10 @@ fn publish_against_the_driver_that_goes_to_sleep(features: RingFeatures) {
     thread::scope(|scope| {
         let (line, told) = (&line, &told);
         scope.spawn(move || {
-            let (mut readable, mut writable) = (ScatterList::new(), ScatterList::new());
+            let mut list = ScatterList::new();
             for round in (1..).step_by(3) {
                 line.meet(0, round);
-                let chain = queue.pop(&memory, &mut readable, &mut writable).unwrap().unwrap();
+                let chain = queue.pop(&memory, &mut list).unwrap().unwrap();
                 queue.push(&memory, chain.token, 0).unwrap();
                 line.meet(0, round + 1);
                 stagger(round);
@@ -243,7 +243,7 @@ fn arm_against_the_driver_that_makes_a_chain_available(features: RingFeatures) {
     thread::scope(|scope| {
         let (line, found) = (&line, &found);
         scope.spawn(move || {
-            let (mut readable, mut writable) = (ScatterList::new(), ScatterList::new());
+            let mut list = ScatterList::new();
             for round in (1..).step_by(3) {
                 queue.disarm(&memory).unwrap();
                 line.meet(0, round);
@@ -251,7 +251,7 @@ fn arm_against_the_driver_that_makes_a_chain_available(features: RingFeatures) {
                 let came = queue.arm(&memory).unwrap();
                 found.store(u32::from(came), Ordering::Relaxed);
                 line.meet(0, round + 1);
-                let chain = queue.pop(&memory, &mut readable, &mut writable).unwrap().unwrap();
+                let chain = queue.pop(&memory, &mut list).unwrap().unwrap();
                 queue.push(&memory, chain.token, 0).unwrap();
                 queue.publish(&memory).unwrap();
                 line.meet(0, round + 2);

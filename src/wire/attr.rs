@@ -86,6 +86,7 @@ impl Field<'_> for Time {
         Ok(Self { sec: Field::decode(decoder, field)?, nsec: Field::decode(decoder, field)? })
     }
 
+    #[inline(always)]
     fn encode(&self, encoder: &mut Encoder<'_>, field: &'static str) -> Result<(), WireError> {
         self.sec.encode(encoder, field)?;
         self.nsec.encode(encoder, field)

@@ -43,6 +43,7 @@ pub struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     /// A cursor at the start of `bytes`; errors will name `message`.
+    #[inline]
     pub fn new(message: MessageType, bytes: &'a [u8]) -> Self {
         Self { rest: bytes, message }
     }
@@ -58,6 +59,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The next `count` bytes.
+    #[inline]
     pub fn bytes(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(self.truncated(count, field))?;
         self.rest = rest;
@@ -65,6 +67,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The next `N` bytes.
+    #[inline]
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(self.truncated(N, field))?;
         self.rest = rest;
@@ -72,6 +75,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Checks that everything was taken.
+    #[inline]
     pub fn finish(self) -> Result<(), WireError> {
         match self.rest.len() {
             0 => Ok(()),
@@ -94,6 +98,7 @@ pub struct Encoder<'b> {
 impl<'b> Encoder<'b> {
     /// A cursor at the start of `buffer`, in which there must be room for `length` bytes; errors will name
     /// `message`. If there is no room, `buffer` is left as it was.
+    #[inline]
     pub fn new(message: MessageType, buffer: &'b mut [u8], length: usize) -> Result<Self, WireError> {
         let available = buffer.len();
         let rest = buffer.get_mut(..length).ok_or(WireError::BufferTooSmall {
@@ -110,6 +115,7 @@ impl<'b> Encoder<'b> {
     }
 
     /// Appends `bytes`.
+    #[inline(always)] // A field of a known length is then one store.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         let rest = core::mem::take(&mut self.rest);
         let available = rest.len();
@@ -137,10 +143,12 @@ macro_rules! integer_field {
                 size_of::<Self>()
             }
 
+            #[inline]
             fn decode(decoder: &mut Decoder<'_>, field: &'static str) -> Result<Self, WireError> {
                 decoder.array(field).map(Self::from_le_bytes)
             }
 
+            #[inline(always)]
             fn encode(&self, encoder: &mut Encoder<'_>, _field: &'static str) -> Result<(), WireError> {
                 encoder.put(&self.to_le_bytes())
             }
@@ -206,12 +214,14 @@ macro_rules! message {
                 crate::wire::codec::total_length([$(crate::wire::codec::Field::length(&self.$field)),*])
             }
 
+            #[inline]
             fn decode(
                 _decoder: &mut crate::wire::codec::Decoder<'a>,
             ) -> Result<Self, crate::wire::WireError> {
                 Ok(Self { $($field: crate::wire::codec::Field::decode(_decoder, stringify!($field))?,)* })
             }
 
+            #[inline(always)]
             fn encode(
                 &self,
                 _encoder: &mut crate::wire::codec::Encoder<'_>,
@@ -282,6 +292,7 @@ macro_rules! field_as {
                 <$integer as crate::wire::codec::Field>::decode(decoder, field).map($decode)
             }
 
+            #[inline(always)]
             fn encode(
                 &self,
                 encoder: &mut crate::wire::codec::Encoder<'_>,

@@ -146,7 +146,7 @@ mod tests {
         let error =
             WireError::Truncated { message: MessageType::Twalk, field: "wname", needed: 300, left: 12 };
         assert_eq!(error.to_string(), "Twalk: wname needs 300 bytes, 12 are left");
-        let error = WireError::NotARequest { message: MessageType::Unknown(211) };
+        let error = WireError::NotARequest { message: MessageType::from(211) };
         assert_eq!(error.to_string(), "type 211 is not a request");
     }
 }

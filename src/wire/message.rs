@@ -11,6 +11,12 @@ use super::*;
 /// Length of the header, as a length of memory.
 const HEADER_LENGTH: usize = HEADER as usize;
 
+/// A message of one type: its number, and its fields.
+pub(crate) trait Message<'a>: Body<'a> {
+    /// The `type` of the message.
+    const KIND: MessageType;
+}
+
 macro_rules! message_table {
     (
         never sent: $illegal:ident = $illegal_number:literal;
@@ -20,21 +26,36 @@ macro_rules! message_table {
             $r:ident $(<$r_lifetime:lifetime>)? = $r_number:literal;
         )+
     ) => {
-        codec::byte_names! {
-            /// The `type` of a message. A request has an even number, its reply the next.
-            pub enum MessageType {
-                #[doc = concat!(stringify!($illegal), ": has a number, and is never sent.")]
-                $illegal = $illegal_number,
-                #[doc = concat!("[`", stringify!($error), "`]")]
-                $error = $error_number,
-                $(
-                    #[doc = concat!("[`", stringify!($t), "`]")]
-                    $t = $t_number,
-                    #[doc = concat!("[`", stringify!($r), "`]")]
-                    $r = $r_number,
-                )+
-            }
+        /// The `type` of a message. A request has an even number, its reply the next. Any byte is one: it may have no name.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct MessageType(u8);
+
+        #[expect(non_upper_case_globals, reason = "the names of the specification")]
+        impl MessageType {
+            #[doc = concat!(stringify!($illegal), ": has a number, and is never sent.")]
+            pub const $illegal: Self = Self($illegal_number);
+            #[doc = concat!("[`", stringify!($error), "`]")]
+            pub const $error: Self = Self($error_number);
+            $(
+                #[doc = concat!("[`", stringify!($t), "`]")]
+                pub const $t: Self = Self($t_number);
+                #[doc = concat!("[`", stringify!($r), "`]")]
+                pub const $r: Self = Self($r_number);
+            )+
         }
+
+        impl Message<'_> for $error {
+            const KIND: MessageType = MessageType::$error;
+        }
+        $(
+            impl<'a> Message<'a> for $t $(<$t_lifetime>)? {
+                const KIND: MessageType = MessageType::$t;
+            }
+
+            impl<'a> Message<'a> for $r $(<$r_lifetime>)? {
+                const KIND: MessageType = MessageType::$r;
+            }
+        )+
 
         impl MessageType {
             /// The name of the specification; `None` for a number that has none.
@@ -44,7 +65,7 @@ macro_rules! message_table {
                     Self::$illegal => stringify!($illegal),
                     Self::$error => stringify!($error),
                     $(Self::$t => stringify!($t), Self::$r => stringify!($r),)+
-                    Self::Unknown(_) => return None,
+                    _ => return None,
                 })
             }
         }
@@ -72,7 +93,7 @@ macro_rules! message_table {
             fn decode(decoder: &mut Decoder<'a>) -> Result<Self, WireError> {
                 match decoder.message() {
                     $(MessageType::$t => Body::decode(decoder).map(Self::$t),)+
-                    MessageType::Unknown(number) => Err(WireError::UnknownType { number }),
+                    message if message.name().is_none() => Err(WireError::UnknownType { number: message.0 }),
                     message => Err(WireError::NotARequest { message }),
                 }
             }
@@ -128,7 +149,7 @@ macro_rules! message_table {
                 match decoder.message() {
                     MessageType::$error => Body::decode(decoder).map(Self::$error),
                     $(MessageType::$r => Body::decode(decoder).map(Self::$r),)+
-                    MessageType::Unknown(number) => Err(WireError::UnknownType { number }),
+                    message if message.name().is_none() => Err(WireError::UnknownType { number: message.0 }),
                     message => Err(WireError::NotAReply { message }),
                 }
             }
@@ -199,11 +220,31 @@ message_table! {
     Tremove = 122, Rremove = 123;
 }
 
+impl From<u8> for MessageType {
+    #[inline]
+    fn from(number: u8) -> Self {
+        Self(number)
+    }
+}
+
+impl From<MessageType> for u8 {
+    #[inline]
+    fn from(message: MessageType) -> Self {
+        message.0
+    }
+}
+
+impl fmt::Debug for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for MessageType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => f.write_str(name),
-            None => write!(f, "type {}", u8::from(*self)),
+            None => write!(f, "type {}", self.0),
         }
     }
 }
@@ -237,6 +278,7 @@ macro_rules! emission {
 emission!(Tmessage, Rmessage);
 
 /// Puts the header of a message with a head of `length` bytes and `data` bytes after it.
+#[inline]
 fn emit_header(
     kind: MessageType,
     tag: Tag,
@@ -249,6 +291,47 @@ fn emit_header(
     let mut encoder = Encoder::new(kind, buffer, length)?;
     encoder.put(&Header { size, kind, tag }.emit())?;
     Ok(encoder)
+}
+
+/// Puts a message of a known type at the start of `buffer`, all but its data, and returns what was put: what
+/// [`Rmessage::emit`] does for one of any type.
+///
+/// # Errors
+/// As [`Rmessage::emit`].
+#[inline]
+pub(crate) fn emit<'b, 'm>(
+    message: &impl Message<'m>,
+    tag: Tag,
+    buffer: &'b mut [u8],
+) -> Result<&'b [u8], WireError> {
+    let head = HEADER_LENGTH.saturating_add(message.length());
+    emit_as(message, tag, head, buffer)?;
+    Ok(buffer.get(..head).unwrap_or_default())
+}
+
+#[inline]
+fn emit_as<'m, M: Message<'m>>(
+    message: &M,
+    tag: Tag,
+    head: usize,
+    buffer: &mut [u8],
+) -> Result<(), WireError> {
+    message.encode(&mut emit_header(M::KIND, tag, head, message.data_length(), buffer)?)
+}
+
+/// Takes the body of a request of a known type apart; `head` is the message without the data of a Twrite, and begins with
+/// `header`, by which it was gathered: what [`parse_t`] does for one of any type.
+///
+/// # Errors
+/// The check that the message failed.
+#[inline]
+pub(crate) fn parse_body<'a, M: Message<'a>>(header: Header, head: &'a [u8]) -> Result<M, WireError> {
+    let body = head.get(HEADER_LENGTH..).ok_or(WireError::HeaderTruncated { length: head.len() })?;
+    let mut decoder = Decoder::new(M::KIND, body);
+    let message = M::decode(&mut decoder)?;
+    decoder.finish()?;
+    check_data(header, head.len(), message.data_length())?;
+    Ok(message)
 }
 
 /// Takes a request apart.
@@ -310,6 +393,7 @@ fn parse_header(head: &[u8], total: u32) -> Result<(Header, Decoder<'_>), WireEr
 }
 
 /// Checks that `count` bytes of data are what `header.size` has room for behind a head of `head_length`.
+#[inline]
 fn check_data(header: Header, head_length: usize, count: u32) -> Result<(), WireError> {
     let head_length = u32::try_from(head_length).unwrap_or(u32::MAX);
     match header.size.checked_sub(head_length) {
@@ -328,7 +412,7 @@ mod tests {
         for number in 0..=u8::MAX {
             assert_eq!(u8::from(MessageType::from(number)), number);
         }
-        assert_eq!(MessageType::from(107), MessageType::Unknown(107));
+        assert_eq!(MessageType::from(107).name(), None);
     }
 
     #[test]

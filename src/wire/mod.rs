@@ -57,6 +57,7 @@ pub use io::{
 };
 pub use lerror::Rlerror;
 pub use lock::{LockFlags, LockStatus, LockType, Rgetlock, Rlock, Tgetlock, Tlock};
+pub(crate) use message::{Message, emit, parse_body};
 pub use message::{MessageType, Rmessage, Tmessage, parse_r, parse_r_with_data, parse_t};
 pub use open::{Access, OpenFlags, Rlcreate, Rlopen, Tlcreate, Tlopen};
 pub use qid::{Fid, Qid, QidKind, Tag};

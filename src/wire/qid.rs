@@ -79,6 +79,7 @@ impl Field<'_> for Qid {
         })
     }
 
+    #[inline(always)]
     fn encode(&self, encoder: &mut Encoder<'_>, field: &'static str) -> Result<(), WireError> {
         self.kind.encode(encoder, field)?;
         self.version.encode(encoder, field)?;

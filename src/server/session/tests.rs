@@ -205,7 +205,7 @@ fn a_client_that_sends_damaged_requests_is_answered_or_stopped_and_nothing_else(
                 client.session.reset();
             }
         }
-        if !client.session.is_versioned() {
+        if !client.session.versioned {
             client.version(8192, wire::VERSION).unwrap();
             client.attach(0, b"").unwrap();
         }
@@ -307,7 +307,7 @@ fn damaged_requests_to_change_something_are_answered_or_stopped_and_keep_no_file
             Ok(reply) => answered[usize::from(reply[4])] += 1,
             Err(_) => client.session.reset(),
         }
-        if !client.session.is_versioned() {
+        if !client.session.versioned {
             client.version(8192, wire::VERSION).unwrap();
         }
         let keeping = client.session.fids.iter().filter(|(_, handle)| handle.state.retains()).count();

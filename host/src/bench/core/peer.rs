@@ -45,7 +45,7 @@ pub trait Peer {
 /// # Errors
 /// Always.
 pub fn refused(name: &str, message: &Message, reply: &[u8]) -> Result<()> {
-    let request = message.head.get(4).map_or(MessageType::Unknown(0), |number| MessageType::from(*number));
+    let request = MessageType::from(message.head.get(4).copied().unwrap_or_default());
     match *reply {
         [_, _, _, _, 7, _, _, a, b, c, d] => {
             let error = std::io::Error::from_raw_os_error(i32::from_le_bytes([a, b, c, d]));
