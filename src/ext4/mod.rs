@@ -28,7 +28,7 @@
 //! | `symlink`    | targets of symbolic links                                        |
 //! | `status`     | what `statfs` tells                                              |
 //! | `file_system` | the volume as a `FileSystem`                                    |
-//! | `error`      | what can be wrong                                                |
+//! | `error`      | what can be wrong; `error_state`: what is noted of it, and what becomes of the volume |
 //! | `checksum`, `field` | sums and numbers as the format has them                   |
 //! | `testing`, `crash` | volumes for tests, and what a crash may leave of them      |
 
@@ -50,6 +50,7 @@ mod dir;
 mod dirent;
 mod ea_inode;
 mod error;
+mod error_state;
 mod extent;
 mod features;
 mod field;
@@ -120,6 +121,8 @@ pub struct Volume<R: Region> {
     /// What is open, and orphans.
     attended: attended::Attended,
     clock: Clock,
+    /// What was found damaged.
+    errors: error_state::ErrorState,
     /// Which checksums need no second look.
     verified: verified::Verified,
     /// Where the files lie that were read last.
@@ -158,6 +161,7 @@ impl<R: Region> Volume<R> {
             attended: attended::Attended::new(),
             read_only: None,
             clock: || Timestamp { seconds: 0, nanoseconds: 0 },
+            errors: error_state::ErrorState::default(),
             verified: verified::Verified::new(),
             remembered: remembered::Remembered::new(),
         }
@@ -199,7 +203,7 @@ impl<R: Region> Volume<R> {
                     Ok(())
                 })
             })
-            .map_err(|error| error.answer(node.0))
+            .map_err(|error| self.answer(error, u32::try_from(node.0 & u64::from(u32::MAX)).unwrap_or_default()))
     }
 
     /// The superblock.

@@ -5,6 +5,7 @@
 
 use super::checksum::crc32c;
 use super::error::MountError;
+use super::error_state::{ERRORS_CONTINUE, STATE_ERROR};
 use super::features::{Compat, Incompat, RoCompat};
 use super::field::{bytes, le8, le16, le32, split64};
 use crate::mem::region::Region;
@@ -19,8 +20,6 @@ pub(super) const CHECKSUM_OFFSET: usize = 0x3fc;
 const MAGIC: u16 = 0xef53;
 /// `s_state`: unmounted cleanly.
 const STATE_VALID: u16 = 1;
-/// `s_state`: errors were found.
-const STATE_ERROR: u16 = 2;
 /// Bytes of all the fields that there are beyond the first 128 of an inode, `i_projid` the last.
 const DEFAULT_EXTRA_ISIZE: u16 = 32;
 /// `s_creator_os` of GNU Hurd, which uses the operating-system dependent fields of inodes for other things.
@@ -72,6 +71,8 @@ pub(super) struct Superblock {
     pub groups_per_flex: u32,
     /// Bit 0: directory hashes take characters as signed; bit 1: as unsigned.
     pub s_flags: u32,
+    /// `s_errors`: what is to be done when damage is found.
+    s_errors: u16,
     checksum_seed: u32,
     pub compat: Compat,
     pub incompat: Incompat,
@@ -225,6 +226,7 @@ impl Superblock {
                 1
             },
             s_flags: le32(raw, 0x160),
+            s_errors: le16(raw, 0x3c),
             checksum_seed,
             compat,
             incompat,
@@ -245,6 +247,11 @@ impl Superblock {
     /// Whether directories may be longer than 4 GiB and hashed in three levels.
     pub(super) fn has_large_dir(&self) -> bool {
         self.incompat.contains(Incompat::LARGEDIR)
+    }
+
+    /// Whether nobody should change the volume once damage was found: everything but "continue", as Linux takes it.
+    pub(super) fn read_only_on_error(&self) -> bool {
+        self.s_errors != ERRORS_CONTINUE
     }
 
     /// Whether attribute values may lie in inodes of their own.
