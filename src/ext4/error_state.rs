@@ -122,7 +122,9 @@ impl<R: Region> Volume<R> {
         state.last.set(Some(found));
         state.unstored.set(state.unstored.get().saturating_add(1));
         if self.superblock.read_only_on_error() && !state.halted.replace(true) {
-            log::error!("ext4: the volume is only read from now on, as its s_errors says: run `e2fsck -f IMAGE`");
+            log::error!(
+                "ext4: the volume is only read from now on, as its s_errors says: run `e2fsck -f IMAGE`"
+            );
         }
     }
 
@@ -210,8 +212,7 @@ mod tests {
     use std::string::String;
     use std::vec::Vec;
 
-    const FILE: NewFile<'static> =
-        NewFile { kind: NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
+    const FILE: NewFile<'static> = NewFile { kind: NewKind::Regular, mode: 0o644, uid: 0, gid: 0 };
 
     /// A volume with two files, the extent tree of one of which is damaged, and the `s_errors` that is asked for.
     fn damaged(s_errors: u16) -> (Image, Vec<u8>) {
@@ -281,7 +282,10 @@ mod tests {
 
             let killed = volume.region.clone();
             let mut again = mount(killed);
-            assert_eq!(again.read_only_reason(), Some("errors were found in it, and it asks not to be written then: run `e2fsck -f IMAGE`"));
+            assert_eq!(
+                again.read_only_reason(),
+                Some("errors were found in it, and it asks not to be written then: run `e2fsck -f IMAGE`")
+            );
             assert_eq!(create(&mut again, b"behind"), Err(Errno::EROFS), "also after a recovery");
 
             let bytes = volume.unmount().unwrap();

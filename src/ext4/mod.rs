@@ -23,6 +23,7 @@
 //! | `inline`     | content in the inode                                             |
 //! | `dir`        | directories: reading and changing them; `dirent`: their records; `htree`, `hash`: their index |
 //! | `create`, `remove`, `rename`, `set_attributes` | the changes that a client asks for     |
+//! | `system_zone` | the blocks that hold the volume's own structures, and no file may have |
 //! | `attended`   | what is open, and orphans; `orphan`: their list on the volume    |
 //! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `symlink`    | targets of symbolic links                                        |
@@ -57,6 +58,8 @@ mod field;
 mod file_system;
 mod group;
 mod hash;
+#[cfg(test)]
+mod hostile;
 mod htree;
 mod inline;
 mod inode;
@@ -73,6 +76,7 @@ mod status;
 mod superblock;
 mod superblock_edit;
 mod symlink;
+mod system_zone;
 #[cfg(test)]
 mod testing;
 mod timestamp;
@@ -114,6 +118,7 @@ pub struct Volume<R: Region> {
     /// Where space was found last, and what must not be taken yet.
     recent: alloc::Recent,
     overhead: u64,
+    system_zone: system_zone::SystemZone,
     /// What is being changed; `None` on a volume that is only read.
     log: Option<journal::Log>,
     /// Why the volume is only read although it was to be written.
@@ -157,6 +162,7 @@ impl<R: Region> Volume<R> {
             totals: group::Totals::default(),
             recent: alloc::Recent::default(),
             overhead: 0,
+            system_zone: system_zone::SystemZone::default(),
             log: None,
             attended: attended::Attended::new(),
             read_only: None,
@@ -170,6 +176,7 @@ impl<R: Region> Volume<R> {
     /// Checks every group descriptor and the root directory, and counts; `journal` is the journal's length in blocks.
     fn check(&mut self, journal: u32) -> Result<(), MountError> {
         self.totals = self.check_groups()?;
+        self.collect_system_zone(journal)?;
         self.overhead = status::overhead(&self.superblock, journal);
         if self.inode(inode::ROOT)?.kind != FileKind::Directory {
             let fault = InodeFault::NotDirectory;
@@ -203,7 +210,9 @@ impl<R: Region> Volume<R> {
                     Ok(())
                 })
             })
-            .map_err(|error| self.answer(error, u32::try_from(node.0 & u64::from(u32::MAX)).unwrap_or_default()))
+            .map_err(|error| {
+                self.answer(error, u32::try_from(node.0 & u64::from(u32::MAX)).unwrap_or_default())
+            })
     }
 
     /// The superblock.

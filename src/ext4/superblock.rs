@@ -67,8 +67,6 @@ pub(super) struct Superblock {
     pub s_def_hash_version: u8,
     /// The user who may take reserved blocks like root.
     pub s_def_resuid: u32,
-    /// With `flex_bg`: how many neighbouring groups have their bitmaps and tables together, a power of two. Else 1.
-    pub groups_per_flex: u32,
     /// Bit 0: directory hashes take characters as signed; bit 1: as unsigned.
     pub s_flags: u32,
     /// `s_errors`: what is to be done when damage is found.
@@ -220,11 +218,6 @@ impl Superblock {
             s_hash_seed: [le32(raw, 0xec), le32(raw, 0xf0), le32(raw, 0xf4), le32(raw, 0xf8)],
             s_def_hash_version: le8(raw, 0xfc),
             s_def_resuid: u32::from(le16(raw, 0x50)),
-            groups_per_flex: if incompat.contains(Incompat::FLEX_BG) {
-                1u32.checked_shl(u32::from(le8(raw, 0x174))).unwrap_or(1)
-            } else {
-                1
-            },
             s_flags: le32(raw, 0x160),
             s_errors: le16(raw, 0x3c),
             checksum_seed,
