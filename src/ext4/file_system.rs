@@ -18,7 +18,7 @@ use crate::mem::region::Region;
 use crate::mem::{Sink, Source};
 
 /// The number of `node`'s inode.
-fn number(node: Node) -> u32 {
+pub(super) fn number(node: Node) -> u32 {
     u32::try_from(node.0 & u64::from(u32::MAX)).unwrap_or_default()
 }
 

@@ -210,9 +210,7 @@ impl<R: Region> Volume<R> {
                     Ok(())
                 })
             })
-            .map_err(|error| {
-                self.answer(error, u32::try_from(node.0 & u64::from(u32::MAX)).unwrap_or_default())
-            })
+            .map_err(|error| self.answer(error, file_system::number(node)))
     }
 
     /// The superblock.

@@ -72,6 +72,9 @@ pub(super) fn take_logged() -> Vec<String> {
     LOGGED.take()
 }
 
+/// The directory of a name, the name, what it names, and the kind of that.
+type Name = (Node, Vec<u8>, Node, FileKind);
+
 /// A volume under judgement.
 pub(super) type Suspect = Volume<Guarded>;
 
@@ -103,7 +106,6 @@ pub(super) fn judge(bytes: &[u8], expectation: Expectation) -> Result<(Verdict, 
     volume.synchronize().map_err(|errno| format!("synchronize: {errno:?}"))?;
     check_mark(&mut volume, writable)?;
     let errors = volume.errors_found();
-    let uses = volume.region.uses();
     let halted = volume.is_halted();
     let region = volume.unmount().map_err(|errno| format!("unmount: {errno:?}"))?;
     if !region.is_intact() {
@@ -122,7 +124,6 @@ pub(super) fn judge(bytes: &[u8], expectation: Expectation) -> Result<(Verdict, 
         }
         Err(error) => refused(&error)?,
     }
-    let _ = uses;
     let verdict = if errors > 0 { Verdict::Errors } else { Verdict::Harmless };
     Ok((verdict, Some(after)))
 }
@@ -175,9 +176,9 @@ fn noted<T>(volume: &Suspect, what: &str, result: Result<T, Errno>) -> Result<Op
 }
 
 /// Walks over the tree as far as it is worth, and asks all there is to ask; returns what was found.
-fn visit(volume: &Suspect) -> Result<Vec<(Node, Vec<u8>, Node, FileKind)>, String> {
+fn visit(volume: &Suspect) -> Result<Vec<Name>, String> {
     let root = volume.root();
-    let mut found: Vec<(Node, Vec<u8>, Node, FileKind)> = Vec::new();
+    let mut found: Vec<Name> = Vec::new();
     let mut seen = BTreeSet::from([root.0]);
     let mut waiting = std::vec![root];
     ask(volume, root)?;
@@ -254,7 +255,7 @@ fn check_healthy(volume: &Suspect) -> Result<(), String> {
 }
 
 /// Changes all there is to change, near and in what was found.
-fn write(volume: &mut Suspect, found: &[(Node, Vec<u8>, Node, FileKind)]) -> Result<(), String> {
+fn write(volume: &mut Suspect, found: &[Name]) -> Result<(), String> {
     let (caller, root) = (Caller::ROOT, volume.root());
     let commit = |volume: &mut Suspect| volume.commit().map_err(|errno| format!("commit: {errno:?}"));
     macro_rules! attempt {

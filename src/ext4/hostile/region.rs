@@ -11,7 +11,7 @@ use crate::mem::region::{FlushFault, Region};
 const GUARD: usize = 4096;
 /// What they are.
 const PATTERN: u8 = 0xa5;
-/// Uses of the region by one volume. The most that sound ones need is below a tenth of this.
+/// Uses of the region by one volume: many times what a sound one needs.
 const USES: u64 = 4_000_000;
 
 /// The region. Nothing in it is flushed anywhere: every flush succeeds.
@@ -36,11 +36,6 @@ impl Guarded {
         let (before, rest) = self.memory.split_at(GUARD);
         let (_, behind) = rest.split_at(rest.len() - GUARD);
         before.iter().chain(behind).all(|byte| *byte == PATTERN)
-    }
-
-    /// How often it was used.
-    pub(super) fn uses(&self) -> u64 {
-        self.uses.get()
     }
 
     /// Counts one use.
