@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::vec::Vec;
 
 use super::judge::{Expectation, Verdict, judge, take_logged};
+use super::region::Guarded;
 use super::sample::{self, BLOCK, Collector, Sample};
 use super::seal::Seal;
 use crate::ext4::field::{be32, le16, le32, put_be32, put_le16, put_le32};
@@ -191,6 +192,26 @@ fn directories_in_a_circle_are_walked_and_renamed_with_an_end() {
         assert!(matches!(moved, Err(Errno::EINVAL | Errno::EUCLEAN)), "{directory} {parent}: {moved:?}");
         victim.judged(true);
     }
+}
+
+#[test]
+fn a_circle_above_a_directory_is_found_in_few_steps() {
+    let mut victim = Victim::new();
+    let record = victim.record("one", "..");
+    let below = victim.number("one/two/three");
+    put_le32(&mut victim.bytes, record, below);
+    victim.seal(&Seal::Records(victim.number("one")), record);
+    let mut volume = Volume::mount_writable(Guarded::new(&victim.bytes), || NOON).unwrap();
+    let root = volume.root();
+    let one = volume.lookup(root, b"one").unwrap();
+    let two = volume.lookup(one, b"two").unwrap();
+    let many = volume.lookup(root, b"many").unwrap();
+    let before = volume.region.uses();
+    let moved = volume.rename(Caller::ROOT, (root, b"some"), (two, b"below"));
+    assert_eq!(moved, Err(Errno::EUCLEAN));
+    let uses = volume.region.uses() - before;
+    assert!(uses < 300, "{uses}: the volume has {} inodes", volume.superblock.s_inodes_count);
+    assert_eq!(volume.rename(Caller::ROOT, (root, b"some"), (many, b"below")), Ok(()), "elsewhere");
 }
 
 #[test]

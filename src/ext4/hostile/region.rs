@@ -38,6 +38,11 @@ impl Guarded {
         before.iter().chain(behind).all(|byte| *byte == PATTERN)
     }
 
+    /// How often it was used.
+    pub(super) fn uses(&self) -> u64 {
+        self.uses.get()
+    }
+
     /// Counts one use.
     fn count(&self) {
         self.uses.set(self.uses.get() + 1);
