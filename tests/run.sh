@@ -120,7 +120,7 @@ bench() {
     build_image
     cargo build --locked --quiet --release -p skerry-host
     "$target/release/skerry" bench core --quick >/dev/null
-    for benchmark in boot scale virtfs-table latency meta; do
+    for benchmark in boot scale virtfs-table latency meta shares; do
         "$target/release/skerry" bench $benchmark --quick >/dev/null
     done
     "$target/release/skerry" bench instructions --check
