@@ -6,7 +6,9 @@
 //! tables, and the journal. None of them changes its place while the volume is mounted, so that they are collected at mount. No
 //! bitmap and no extent tree of a damaged volume makes one of them a file's: content stored there would be taken for structure.
 
+use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
+use core::mem;
 use core::ops::Range;
 
 use super::Volume;
@@ -15,9 +17,9 @@ use super::group::{base_blocks, blocks_in_group, first_block};
 use super::inode;
 use crate::mem::region::Region;
 
-/// The blocks, as ranges in order that do not overlap.
+/// The blocks, as ranges in order that do not overlap: the first block of each, and the one behind it.
 #[derive(Debug, Default)]
-pub(super) struct SystemZone(Vec<Range<u64>>);
+pub(super) struct SystemZone(Vec<(u64, u64)>);
 
 /// Why there is no system zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,30 +36,32 @@ impl SystemZone {
         if range.is_empty() {
             return Ok(());
         }
-        if let Some(last) = self.0.last_mut().filter(|last| last.end == range.start) {
-            last.end = range.end;
+        if let Some((_, end)) = self.0.last_mut().filter(|(_, end)| *end == range.start) {
+            *end = range.end;
             return Ok(());
         }
         self.0.try_reserve(1).map_err(|_| ZoneFault::TooMany)?;
-        self.0.push(range);
+        self.0.push((range.start, range.end));
         Ok(())
     }
 
     /// Puts what was added in order.
     fn settle(&mut self) -> Result<(), ZoneFault> {
-        self.0.sort_unstable_by_key(|range| range.start);
+        // A heap sorts in place, whatever the order was, and has no place that could panic.
+        self.0 = BinaryHeap::from(mem::take(&mut self.0)).into_sorted_vec();
         let pairs = self.0.iter().zip(self.0.iter().skip(1));
-        let overlap = pairs.map(|(range, next)| (range.end, next.start)).find(|(end, next)| next < end);
+        let overlap = pairs.map(|((_, end), (next, _))| (end, next)).find(|(end, next)| next < end);
         match overlap {
-            Some((_, block)) => Err(ZoneFault::Overlap(block)),
+            Some((_, block)) => Err(ZoneFault::Overlap(*block)),
             None => Ok(()),
         }
     }
 
     /// The first block of `run` that is in the zone.
     pub(super) fn first_in(&self, run: &Range<u64>) -> Option<u64> {
-        let behind = self.0.partition_point(|range| range.end <= run.start);
-        let block = self.0.get(behind)?.start.max(run.start);
+        let behind = self.0.partition_point(|(_, end)| *end <= run.start);
+        let (start, _) = self.0.get(behind)?;
+        let block = run.start.max(*start);
         (block < run.end).then_some(block)
     }
 }
@@ -135,7 +139,7 @@ mod tests {
     #[test]
     fn the_first_block_of_a_run_that_is_a_structure_is_found() {
         let zone = zone(&[20..30, 5..6, 6..8, 40..41]).unwrap();
-        assert_eq!(zone.0, [5..8, 20..30, 40..41]);
+        assert_eq!(zone.0, [(5, 8), (20, 30), (40, 41)]);
         for (run, found) in [
             (0..5, None),
             (0..6, Some(5)),
@@ -169,7 +173,7 @@ mod tests {
         ] {
             let image = Image::new("24M", options, |_| {});
             let volume = image.mount();
-            let blocks: u64 = volume.system_zone.0.iter().map(|range| range.end - range.start).sum();
+            let blocks: u64 = volume.system_zone.0.iter().map(|(start, end)| end - start).sum();
             let overhead: u64 = image.header("Overhead clusters").parse().unwrap();
             assert_eq!(blocks + u64::from(volume.superblock.s_first_data_block), overhead, "{options:?}");
         }
