@@ -13,7 +13,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=(wire)
+targets=(wire session split_ring volume journal vhost_user)
 
 usage() {
     cat <<USAGE
