@@ -86,6 +86,21 @@ impl Guarded {
         self.length == 0
     }
 
+    /// All bytes. (Who lends the memory to the core takes care that nobody calls this meanwhile.)
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the memory is mapped and readable as long as `self`; whoever handed its address to unsafe code promised that
+        // nobody accesses it meanwhile.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+
+    /// All bytes, to be changed.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; the memory is writable, and `self` is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
+    }
+
     /// The `length` bytes from `offset` on.
     #[must_use]
     pub fn read(&self, offset: usize, length: usize) -> Vec<u8> {
