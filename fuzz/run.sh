@@ -74,7 +74,7 @@ echo "building (some minutes, the first time)" >&2
 bins=()
 for target in "${chosen[@]}"; do bins+=(--bin "$target"); done
 RUSTFLAGS=$flags CARGO_TARGET_DIR=$PWD/target/fuzz/build \
-    cargo build --locked --quiet --release --manifest-path fuzz/Cargo.toml --target $host "${bins[@]}"
+    cargo build --locked --quiet --release --workspace --manifest-path fuzz/Cargo.toml --target $host "${bins[@]}"
 [ "$seconds" -ge 0 ] || exit 0
 
 export SKERRY_FUZZ_VOLUMES=$PWD/target/fuzz/volumes
