@@ -78,6 +78,8 @@ RUSTFLAGS=$flags CARGO_TARGET_DIR=$PWD/target/fuzz/build \
 [ "$seconds" -ge 0 ] || exit 0
 
 export SKERRY_FUZZ_VOLUMES=$PWD/target/fuzz/volumes
+# Each input allocates the same again: the heap keeps what it has.
+export MALLOC_TRIM_THRESHOLD_=268435456 MALLOC_MMAP_THRESHOLD_=268435456
 status=0
 for target in "${chosen[@]}"; do
     binary=target/fuzz/build/$host/release/$target

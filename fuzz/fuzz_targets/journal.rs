@@ -78,7 +78,12 @@ fn work() -> Vec<Change> {
         work.extend([
             Change::Create { directory: round, name: 9 + round, kind: round },
             Change::Create { directory: 0, name: 20 + round, kind: 0 },
-            Change::Write { file: 1 + 2 * round, offset: 700 * u32::from(round), length: 3000, append: false },
+            Change::Write {
+                file: 1 + 2 * round,
+                offset: 700 * u32::from(round),
+                length: 3000,
+                append: false,
+            },
             Change::Commit,
             Change::Resize { file: 4 * round, size: 100, far: false },
             Change::SetExtended { file: 1, name: round, length: 300, existence: 0 },
@@ -272,7 +277,7 @@ fn run(base: &Base, input: &Input) {
         let ended = volume.unmount().map(|_| ());
         assert!(ended.is_ok() || !is_whole);
         if is_whole && let Some(own) = base.own {
-            check::check(memory.bytes(), own);
+            check::check(memory.bytes_mut(), own);
         }
     }
 }

@@ -41,8 +41,8 @@ struct Step {
     second: bool,
     /// Length of the buffers of both directions.
     piece: u16,
-    /// Bytes of room for the reply, if not plenty.
-    room: Option<u8>,
+    /// Bytes of room for the reply: few, some, or plenty.
+    room: u8,
     /// The end of a pass comes before.
     commit: bool,
     request: Request,
@@ -52,9 +52,10 @@ const STEPS: usize = 60;
 /// Room for a reply, and for a request.
 const ROOM: u32 = 72 << 10;
 const REQUESTS: u64 = 0x1000;
-const RAM: usize = 0x5_0000;
+const RAM: usize = 0x6_0000;
 const REPLIES: u64 = REQUESTS + 0x2_8000;
 const POISON: u8 = 0xa5;
+static POISONS: [u8; 2 * ROOM as usize + 1] = [POISON; 2 * ROOM as usize + 1];
 
 struct Base {
     memory: RefCell<Guarded>,
@@ -82,7 +83,13 @@ struct Service<'a> {
     ram: Guarded,
 }
 
-fn load<'a>(list: &'a mut ScatterList, memory: &'a GuestMemory, at: u64, length: u32, piece: u16) -> Loader<'a> {
+fn load<'a>(
+    list: &'a mut ScatterList,
+    memory: &'a GuestMemory,
+    at: u64,
+    length: u32,
+    piece: u16,
+) -> Loader<'a> {
     let mut loader = list.load(memory);
     let piece = u32::from(piece.max(if length > 4096 { 600 } else { 1 }));
     let mut address = at;
@@ -113,14 +120,16 @@ impl Service<'_> {
             self.ram.write(at, bytes);
             at += bytes.len() + 1;
         }
-        self.ram.write(place(REPLIES), &vec![POISON; RAM - place(REPLIES)]);
+        // A byte behind each buffer, at most.
+        self.ram.write(place(REPLIES), &POISONS[..2 * room as usize + 1]);
 
         let mut exports = Exports::new(self.volume, &self.list, &mut self.locks);
         let msize = self.sessions[session].msize();
         let reader = load(&mut readable, &memory, REQUESTS, length, piece).into_reader();
         let loader = load(&mut writable, &memory, REPLIES, room, piece);
         let given = loader.length();
-        let outcome = self.sessions[session].handle(&mut exports, reader, loader.into_writer(), &mut self.scratch);
+        let outcome =
+            self.sessions[session].handle(&mut exports, reader, loader.into_writer(), &mut self.scratch);
         let Some(first) = request.first_chunk::<{ HEADER as usize }>() else {
             assert!(outcome.is_err(), "less than a header has no answer");
             return false;
@@ -162,7 +171,7 @@ impl Service<'_> {
         let behind = reply.split_off(written as usize);
         // What a request had put before it failed may stand behind the error.
         if reply.get(4) != Some(&u8::from(MessageType::Rlerror)) {
-            assert!(behind.iter().all(|byte| *byte == POISON), "nothing is written behind a reply");
+            assert!(behind == POISONS[..behind.len()], "nothing is written behind a reply");
         }
         reply
     }
@@ -178,7 +187,12 @@ impl Service<'_> {
         match parsed {
             Rmessage::Rlerror(error) => {
                 assert!((1..=133).contains(&error.ecode), "{} is an error number", error.ecode);
-                assert!(header.kind != MessageType::Tflush || sense.is_none() || header.tag == Tag::NOTAG || !self.versioned(session));
+                assert!(
+                    header.kind != MessageType::Tflush
+                        || sense.is_none()
+                        || header.tag == Tag::NOTAG
+                        || !self.versioned(session)
+                );
             }
             other => {
                 assert_eq!(u8::from(other.kind()), u8::from(header.kind) + 1);
@@ -211,7 +225,7 @@ impl Service<'_> {
 }
 
 fn run(base: &Base, input: &Input) {
-    let memory = base.memory.borrow();
+    let mut memory = base.memory.borrow_mut();
     // SAFETY: the volume is gone before the memory is looked at below.
     let mut volume = unsafe { mounted::mount(&memory, true) }.unwrap();
     assert_eq!(volume.read_only_reason(), None);
@@ -242,7 +256,11 @@ fn run(base: &Base, input: &Input) {
             service.volume.commit().unwrap();
         }
         let session = usize::from(step.second);
-        let room = step.room.map_or(ROOM, u32::from);
+        let room = match step.room {
+            0..32 => u32::from(step.room),
+            32..224 => 9000,
+            _ => ROOM,
+        };
         if !service.exchange(session, &step.request.bytes(), step.piece, room) {
             // As a ring that stops.
             service.sessions[session].reset();
@@ -253,7 +271,7 @@ fn run(base: &Base, input: &Input) {
     let before = Seen::of(&volume);
     assert!(!before.damaged, "no request damages the volume");
     volume.unmount().map(|_| ()).unwrap();
-    check::check(memory.bytes(), base.own);
+    check::check(memory.bytes_mut(), base.own);
     // SAFETY: as above.
     let volume = unsafe { mounted::mount(&memory, false) }.unwrap();
     assert!(before == Seen::of(&volume), "what was seen before the unmount is seen after it");

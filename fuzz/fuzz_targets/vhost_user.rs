@@ -58,9 +58,20 @@ enum Payload {
     Features(u8),
     /// The index of the ring, a number; with the eighth bit of the first, no descriptor follows.
     Ring(u8, u32),
-    Addresses { index: u8, flags: u8, places: [Place; 3] },
-    Memory { count: u8, regions: Vec<Range> },
-    Config { offset: u8, size: u8, more: Vec<u8> },
+    Addresses {
+        index: u8,
+        flags: u8,
+        places: [Place; 3],
+    },
+    Memory {
+        count: u8,
+        regions: Vec<Range>,
+    },
+    Config {
+        offset: u8,
+        size: u8,
+        more: Vec<u8>,
+    },
     Any(Vec<u8>),
 }
 
@@ -164,7 +175,9 @@ impl Descriptors {
             let at = usize::try_from(at).unwrap();
             bytes[at..at + value.len()].copy_from_slice(value);
         };
-        for (entry, (address, length, flags)) in [(0x4000_u64, length, 1_u16), (0x5000, 4096, 2)].into_iter().enumerate() {
+        for (entry, (address, length, flags)) in
+            [(0x4000_u64, length, 1_u16), (0x5000, 4096, 2)].into_iter().enumerate()
+        {
             let at = RING + 16 * entry as u64;
             put(at, &address.to_le_bytes());
             put(at + 8, &length.to_le_bytes());
@@ -289,7 +302,8 @@ fn send(stream: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> bo
     if !descriptors.is_empty() {
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)));
     }
-    let sent = sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let sent =
+        sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     sent.is_ok_and(|sent| sent == bytes.len())
 }
 

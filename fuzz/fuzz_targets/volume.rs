@@ -71,11 +71,11 @@ thread_local! {
     static BASES: LazyLock<Vec<Base>> = LazyLock::new(|| {
         told::install();
         FLAVOURS.iter().map(|flavour| {
-            let memory = Guarded::of_file(&plain(flavour));
+            let mut memory = Guarded::of_file(&plain(flavour));
             let layout = Layout::of(memory.bytes());
             let own = check::own_blocks(memory.bytes());
             if flavour.written {
-                check::check(memory.bytes(), own);
+                check::check(memory.bytes_mut(), own);
             }
             Base { memory: RefCell::new(memory), layout, own }
         }).collect()
@@ -148,7 +148,7 @@ fn run(base: &Base, input: &Input, written: bool) {
     let unmounted = volume.unmount().map(|_| ());
     assert!(unmounted.is_ok() || !is_whole);
     if is_whole && written {
-        check::check(memory.bytes(), base.own);
+        check::check(memory.bytes_mut(), base.own);
     }
     if wanted.is_empty() {
         return;
@@ -157,7 +157,10 @@ fn run(base: &Base, input: &Input, written: bool) {
     match unsafe { mounted::mount(&memory, false) } {
         Ok(volume) => {
             let again = Seen::of(&volume);
-            assert!(left.is_none_or(|left| left == again), "what was seen before the unmount is seen after it");
+            assert!(
+                left.is_none_or(|left| left == again),
+                "what was seen before the unmount is seen after it"
+            );
         }
         Err(error) => assert!(!is_whole, "{error}"),
     }

@@ -100,7 +100,9 @@ impl<'a> Changes<'a> {
     fn directory(&self, number: u8) -> Node {
         let directories: Vec<&File> =
             self.seen.files.iter().filter(|file| file.kind == Some(FileKind::Directory)).collect();
-        directories.get(usize::from(number) % directories.len().max(1)).map_or(self.file(0).node, |file| file.node)
+        directories
+            .get(usize::from(number) % directories.len().max(1))
+            .map_or(self.file(0).node, |file| file.node)
     }
 
     fn name(&self, number: u8) -> Vec<u8> {

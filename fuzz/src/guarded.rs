@@ -25,7 +25,8 @@ pub struct Guarded {
 /// Three mappings in a row, the outer two without rights: the first page's address and that of the memory.
 fn reserve(inside: usize) -> NonNull<c_void> {
     // SAFETY: a new mapping at a place that the kernel chooses.
-    let whole = unsafe { mmap_anonymous(null_mut(), inside + 2 * PAGE, ProtFlags::empty(), MapFlags::PRIVATE) };
+    let whole =
+        unsafe { mmap_anonymous(null_mut(), inside + 2 * PAGE, ProtFlags::empty(), MapFlags::PRIVATE) };
     NonNull::new(whole.expect("memory")).expect("a mapping at an address")
 }
 
@@ -126,7 +127,11 @@ impl Guarded {
         let slack = self.pages * PAGE - self.length;
         for offset in 0..slack {
             // SAFETY: these bytes are in the mapping, in front of the memory.
-            assert_eq!(unsafe { first.add(offset).read() }, CANARY, "a byte in front of the memory was stored to");
+            assert_eq!(
+                unsafe { first.add(offset).read() },
+                CANARY,
+                "a byte in front of the memory was stored to"
+            );
         }
     }
 }

@@ -111,9 +111,8 @@ impl Seen {
                     _ => Ok((0, 0)),
                 };
             }
-            seen.damaged |= attributes.is_err()
-                || content.is_err()
-                || extended.iter().any(|(_, value)| value.is_err());
+            seen.damaged |=
+                attributes.is_err() || content.is_err() || extended.iter().any(|(_, value)| value.is_err());
             seen.files.push(File { node, directory, name, kind, attributes, content, extended });
         }
         seen
@@ -158,7 +157,10 @@ fn see_entries(
     volume
         .read_directory(node, 0, &mut |entry| {
             assert!((1..=255).contains(&entry.name.len()), "a name is 1 to 255 bytes");
-            assert!(!entry.name.contains(&b'/') && !entry.name.contains(&0), "a name has no slash and no NUL");
+            assert!(
+                !entry.name.contains(&b'/') && !entry.name.contains(&0),
+                "a name has no slash and no NUL"
+            );
             assert!((1..1 << 63).contains(&entry.next));
             summed.put(&entry.number.to_le_bytes()).expect("room");
             summed.put(entry.name).expect("room");

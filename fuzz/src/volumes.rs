@@ -77,7 +77,8 @@ const MANY: usize = 120;
 /// If the environment does not say.
 #[must_use]
 pub fn directory() -> PathBuf {
-    let place = std::env::var_os("SKERRY_FUZZ_VOLUMES").expect("SKERRY_FUZZ_VOLUMES names a directory (fuzz/run.sh sets it)");
+    let place = std::env::var_os("SKERRY_FUZZ_VOLUMES")
+        .expect("SKERRY_FUZZ_VOLUMES names a directory (fuzz/run.sh sets it)");
     let place = PathBuf::from(place);
     fs::create_dir_all(&place).expect("a directory for the volumes");
     place
@@ -105,7 +106,10 @@ fn run(program: &str, arguments: &[&str], allowed: &[i32]) {
         .unwrap_or_else(|error| panic!("{program}: {error} (install the package e2fsprogs)"));
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    assert!(output.status.code().is_some_and(|code| allowed.contains(&code)), "{program} {arguments:?}: {said}");
+    assert!(
+        output.status.code().is_some_and(|code| allowed.contains(&code)),
+        "{program} {arguments:?}: {said}"
+    );
 }
 
 /// Has `debugfs` carry out `requests` on the volume at `path`.

@@ -35,11 +35,21 @@ pub struct Script {
 #[derive(Debug, Arbitrary)]
 enum Step {
     /// Makes a chain available, of buffers of these lengths.
-    Offer { readable: Vec<u8>, writable: Vec<u8>, in_table: bool },
+    Offer {
+        readable: Vec<u8>,
+        writable: Vec<u8>,
+        in_table: bool,
+    },
     /// The device takes up to so many, and writes so much of each.
-    Drain { budget: u8, written: u16 },
+    Drain {
+        budget: u8,
+        written: u16,
+    },
     /// The driver wants no more notifications, or again, after so many.
-    Wish { wanted: bool, after: u8 },
+    Wish {
+        wanted: bool,
+        after: u8,
+    },
     Arm,
 }
 
@@ -114,7 +124,11 @@ pub fn run(script: &Script) {
                 assert_eq!(more, !driver.offered.is_empty(), "a chain is seen when the driver is to kick");
                 if driver.event_idx {
                     let event = driver.used_at(used_ring::avail_event(size));
-                    assert_eq!(driver.u16(event), queue.position(), "the driver is to kick for the next chain");
+                    assert_eq!(
+                        driver.u16(event),
+                        queue.position(),
+                        "the driver is to kick for the next chain"
+                    );
                 } else {
                     assert_eq!(driver.u16(driver.used_at(used_ring::FLAGS)) & used_ring::NO_NOTIFY, 0);
                 }
@@ -204,7 +218,8 @@ impl Driver {
 
     fn wish(&self, wanted: bool, after: u8) {
         if self.event_idx {
-            let event = if wanted { self.used.wrapping_add(u16::from(after)) } else { self.used.wrapping_sub(1) };
+            let event =
+                if wanted { self.used.wrapping_add(u16::from(after)) } else { self.used.wrapping_sub(1) };
             self.put_u16(self.available_at(available_ring::used_event(self.configuration.size)), event);
         } else {
             self.put_u16(self.available_at(available_ring::FLAGS), u16::from(!wanted));
@@ -259,8 +274,12 @@ impl Driver {
             let mut expected = bytes.into_iter();
             for (at, length) in offered.writable {
                 let found = self.ram.read(at, length + 1);
-                let wanted: Vec<u8> =
-                    expected.by_ref().take(length).chain(std::iter::repeat(POISON)).take(length + 1).collect();
+                let wanted: Vec<u8> = expected
+                    .by_ref()
+                    .take(length)
+                    .chain(std::iter::repeat(POISON))
+                    .take(length + 1)
+                    .collect();
                 assert_eq!(found, wanted, "the bytes are where the driver wants them, and nowhere else");
             }
         }

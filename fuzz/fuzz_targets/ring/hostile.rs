@@ -57,24 +57,50 @@ struct Setting {
 
 #[derive(Debug, Arbitrary)]
 enum Step {
-    Drain { budget: u8, consume: bool },
+    Drain {
+        budget: u8,
+        consume: bool,
+    },
     Arm,
     Disarm,
     Publish,
     HasAvailable,
     Attach(Setting),
-    Write { at: Place, bytes: Vec<u8> },
-    Entry { slot: u8, head: u16 },
+    Write {
+        at: Place,
+        bytes: Vec<u8>,
+    },
+    Entry {
+        slot: u8,
+        head: u16,
+    },
     /// `avail.idx`, from the next entry on.
     Ahead(u8),
     Index(u16),
     UsedEvent(u16),
     Flags(u16),
     UsedIndex(u16),
-    Descriptor { index: u8, at: Place, length: u32, flags: u8, next: u16 },
-    TableEntry { table: Place, index: u8, at: Place, length: u16, flags: u8, next: u16 },
+    Descriptor {
+        index: u8,
+        at: Place,
+        length: u32,
+        flags: u8,
+        next: u16,
+    },
+    TableEntry {
+        table: Place,
+        index: u8,
+        at: Place,
+        length: u16,
+        flags: u8,
+        next: u16,
+    },
     /// A request that makes sense, at `at`.
-    Message { at: Place, kind: u8, fid: u8 },
+    Message {
+        at: Place,
+        kind: u8,
+        fid: u8,
+    },
 }
 
 /// The guest's memory, and the view of the device, which is dropped first.
@@ -108,7 +134,8 @@ impl Guest {
 
     fn write(&self, address: u64, bytes: &[u8]) {
         for (guest, region) in &self.regions {
-            if let Some(offset) = address.checked_sub(*guest).and_then(|offset| usize::try_from(offset).ok()) {
+            if let Some(offset) = address.checked_sub(*guest).and_then(|offset| usize::try_from(offset).ok())
+            {
                 region.write(offset, bytes);
             }
         }
@@ -203,7 +230,8 @@ pub fn run(script: &Script) {
                     Device::Queue(queue) => *queue = taken_up(&memory, &setting),
                     Device::Session(connection) => {
                         connection.detach();
-                        let _ = connection.attach(guest.memory(), &setting).map_err(|fault| fault.to_string());
+                        let _ =
+                            connection.attach(guest.memory(), &setting).map_err(|fault| fault.to_string());
                     }
                 }
             }
@@ -226,7 +254,8 @@ pub fn run(script: &Script) {
             Step::Flags(flags) => guest.write(available(available_ring::FLAGS), &flags.to_le_bytes()),
             Step::UsedIndex(index) => guest.write(used(used_ring::IDX), &index.to_le_bytes()),
             Step::Descriptor { index, at, length, flags, next } => {
-                let place = setting.descriptors.0.wrapping_add(descriptor_table::entry((*index).into()) as u64);
+                let place =
+                    setting.descriptors.0.wrapping_add(descriptor_table::entry((*index).into()) as u64);
                 guest.write(place, &descriptor(at.address(), *length, (*flags).into(), *next));
             }
             Step::TableEntry { table, index, at, length, flags, next } => {

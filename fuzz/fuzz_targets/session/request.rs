@@ -37,36 +37,152 @@ enum Number {
 
 #[derive(Debug, Arbitrary)]
 enum Message {
-    Version { msize: Number, known: bool },
-    Auth { afid: Fid, name: Name },
-    Attach { fid: Fid, afid: Fid, name: Name, user: u8 },
-    Walk { fid: Fid, newfid: Fid, names: Vec<Name> },
-    Open { fid: Fid, flags: u32 },
-    Create { fid: Fid, name: Name, flags: u32, mode: u32 },
-    Symlink { fid: Fid, name: Name, target: Name },
-    Mknod { fid: Fid, name: Name, mode: u32, major: u16, minor: u32 },
-    Mkdir { fid: Fid, name: Name, mode: u32 },
-    Link { dfid: Fid, fid: Fid, name: Name },
-    Rename { fid: Fid, dfid: Fid, name: Name },
-    RenameAt { from: Fid, old: Name, to: Fid, new: Name },
-    UnlinkAt { fid: Fid, name: Name, flags: u16 },
-    Remove { fid: Fid },
-    GetAttr { fid: Fid, mask: Number },
-    SetAttr { fid: Fid, valid: u16, mode: u32, owner: u16, size: Number, time: Number },
-    StatFs { fid: Fid },
-    Read { fid: Fid, offset: Number, count: Number },
-    Write { fid: Fid, offset: Number, length: u16, count: Option<u32> },
-    ReadDir { fid: Fid, offset: Number, count: Number },
-    ReadLink { fid: Fid },
-    Fsync { fid: Fid },
-    Clunk { fid: Fid },
-    Flush { tag: u16 },
-    XattrWalk { fid: Fid, newfid: Fid, name: Name },
-    XattrCreate { fid: Fid, name: Name, size: Number, flags: u8 },
-    Lock { fid: Fid, kind: u8, flags: u8, start: Number, length: Number, process: u8, client: Name },
-    GetLock { fid: Fid, kind: u8, start: Number, length: Number, process: u8, client: Name },
+    Version {
+        msize: Number,
+        known: bool,
+    },
+    Auth {
+        afid: Fid,
+        name: Name,
+    },
+    Attach {
+        fid: Fid,
+        afid: Fid,
+        name: Name,
+        user: u8,
+    },
+    Walk {
+        fid: Fid,
+        newfid: Fid,
+        names: Vec<Name>,
+    },
+    Open {
+        fid: Fid,
+        flags: u32,
+    },
+    Create {
+        fid: Fid,
+        name: Name,
+        flags: u32,
+        mode: u32,
+    },
+    Symlink {
+        fid: Fid,
+        name: Name,
+        target: Name,
+    },
+    Mknod {
+        fid: Fid,
+        name: Name,
+        mode: u32,
+        major: u16,
+        minor: u32,
+    },
+    Mkdir {
+        fid: Fid,
+        name: Name,
+        mode: u32,
+    },
+    Link {
+        dfid: Fid,
+        fid: Fid,
+        name: Name,
+    },
+    Rename {
+        fid: Fid,
+        dfid: Fid,
+        name: Name,
+    },
+    RenameAt {
+        from: Fid,
+        old: Name,
+        to: Fid,
+        new: Name,
+    },
+    UnlinkAt {
+        fid: Fid,
+        name: Name,
+        flags: u16,
+    },
+    Remove {
+        fid: Fid,
+    },
+    GetAttr {
+        fid: Fid,
+        mask: Number,
+    },
+    SetAttr {
+        fid: Fid,
+        valid: u16,
+        mode: u32,
+        owner: u16,
+        size: Number,
+        time: Number,
+    },
+    StatFs {
+        fid: Fid,
+    },
+    Read {
+        fid: Fid,
+        offset: Number,
+        count: Number,
+    },
+    Write {
+        fid: Fid,
+        offset: Number,
+        length: u16,
+        count: Option<u32>,
+    },
+    ReadDir {
+        fid: Fid,
+        offset: Number,
+        count: Number,
+    },
+    ReadLink {
+        fid: Fid,
+    },
+    Fsync {
+        fid: Fid,
+    },
+    Clunk {
+        fid: Fid,
+    },
+    Flush {
+        tag: u16,
+    },
+    XattrWalk {
+        fid: Fid,
+        newfid: Fid,
+        name: Name,
+    },
+    XattrCreate {
+        fid: Fid,
+        name: Name,
+        size: Number,
+        flags: u8,
+    },
+    Lock {
+        fid: Fid,
+        kind: u8,
+        flags: u8,
+        start: Number,
+        length: Number,
+        process: u8,
+        client: Name,
+    },
+    GetLock {
+        fid: Fid,
+        kind: u8,
+        start: Number,
+        length: Number,
+        process: u8,
+        client: Name,
+    },
     /// Any type with any body.
-    Any { kind: u8, body: Vec<u8> },
+    Any {
+        kind: u8,
+        body: Vec<u8>,
+    },
 }
 
 impl Fid {
@@ -82,8 +198,26 @@ impl Fid {
 impl Name {
     fn bytes(&self) -> Vec<u8> {
         let known: [&[u8]; 20] = [
-            b"one", b"two", b"three", b"deep", b"many", b"comb", b"small", b"large", b"fast", b"slow", b"pipe",
-            b"a", b"b", b"c", b"user.name", b"user.long", b"user.colour", b"system.posix_acl_access", b"..", b"",
+            b"one",
+            b"two",
+            b"three",
+            b"deep",
+            b"many",
+            b"comb",
+            b"small",
+            b"large",
+            b"fast",
+            b"slow",
+            b"pipe",
+            b"a",
+            b"b",
+            b"c",
+            b"user.name",
+            b"user.long",
+            b"user.colour",
+            b"system.posix_acl_access",
+            b"..",
+            b"",
         ];
         match self {
             Self::Known(n) => known[usize::from(*n) % known.len()].to_vec(),
@@ -211,7 +345,8 @@ impl Request {
             }
             M::Auth { afid, name } => new(T::Tauth).fid(afid).name(name).string(b"").n32(0),
             M::Attach { fid, afid, name, user } => {
-                let path = if name.bytes().is_empty() { Vec::new() } else { [b"/", &name.bytes()[..]].concat() };
+                let path =
+                    if name.bytes().is_empty() { Vec::new() } else { [b"/", &name.bytes()[..]].concat() };
                 let user = u32::from(*user % 3) * 500;
                 new(T::Tattach).fid(fid).fid(afid).string(b"user").string(&path).n32(user)
             }
