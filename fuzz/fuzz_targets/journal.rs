@@ -277,7 +277,7 @@ fn run(base: &Base, input: &Input) {
         let ended = volume.unmount().map(|_| ());
         assert!(ended.is_ok() || !is_whole);
         if is_whole && let Some(own) = base.own {
-            check::check(memory.bytes_mut(), own);
+            check::check(memory.bytes_mut(), own).unwrap();
         }
     }
 }

@@ -271,7 +271,7 @@ fn run(base: &Base, input: &Input) {
     let before = Seen::of(&volume);
     assert!(!before.damaged, "no request damages the volume");
     volume.unmount().map(|_| ()).unwrap();
-    check::check(memory.bytes_mut(), base.own);
+    check::check(memory.bytes_mut(), base.own).unwrap();
     // SAFETY: as above.
     let volume = unsafe { mounted::mount(&memory, false) }.unwrap();
     assert!(before == Seen::of(&volume), "what was seen before the unmount is seen after it");

@@ -17,7 +17,7 @@ use skerry_fuzz::check;
 use skerry_fuzz::guarded::Guarded;
 use skerry_fuzz::look::Seen;
 use skerry_fuzz::mounted;
-use skerry_fuzz::structure::{Layout, Structure};
+use skerry_fuzz::structure::{Layout, ROOT, Structure};
 use skerry_fuzz::told;
 use skerry_fuzz::volumes::{FLAVOURS, plain};
 
@@ -75,11 +75,37 @@ thread_local! {
             let layout = Layout::of(memory.bytes());
             let own = check::own_blocks(memory.bytes());
             if flavour.written {
-                check::check(memory.bytes_mut(), own);
+                check::check(memory.bytes_mut(), own).unwrap();
+                control(&mut memory, &layout, own);
             }
             Base { memory: RefCell::new(memory), layout, own }
         }).collect()
     });
+}
+
+/// That the checker finds what is wrong, with the checksums right.
+fn control(memory: &mut Guarded, layout: &Layout, own: usize) {
+    let root = layout.inode(ROOT);
+    let number_of_links = root + 0x1a;
+    let (blocks, inodes) = layout.bitmaps(0);
+    let of_root = layout.file_blocks(memory.bytes(), ROOT).content[0].1 - layout.first_block;
+    let bit = |bitmap: usize, bit: u64| (bitmap + bit as usize / 8, 1_u8 << (bit % 8));
+    for (place, flip) in [
+        bit(blocks, of_root),
+        bit(blocks, layout.blocks - layout.first_block - 1),
+        bit(inodes, u64::from(layout.inodes_per_group) - 1),
+        (number_of_links, 1),
+        (root + 0x1c, 1),
+        (layout.descriptor(0) + 0xc, 1),
+        (1024 + 0x10, 1),
+    ] {
+        memory.bytes_mut()[place] ^= flip;
+        for structure in layout.structures.iter().flatten() {
+            layout.resum(memory.bytes_mut(), *structure);
+        }
+        assert!(check::check(memory.bytes_mut(), own).is_err(), "a wrong bit at {place:#x} is found");
+        memory.restore();
+    }
 }
 
 fn choose(layout: &Layout, kind: u8, index: u16) -> Structure {
@@ -148,7 +174,7 @@ fn run(base: &Base, input: &Input, written: bool) {
     let unmounted = volume.unmount().map(|_| ());
     assert!(unmounted.is_ok() || !is_whole);
     if is_whole && written {
-        check::check(memory.bytes_mut(), base.own);
+        check::check(memory.bytes_mut(), base.own).unwrap();
     }
     if wanted.is_empty() {
         return;

@@ -126,12 +126,9 @@ impl Guarded {
         let first = self.whole.as_ptr().wrapping_byte_add(PAGE).cast::<u8>();
         let slack = self.pages * PAGE - self.length;
         for offset in 0..slack {
-            // SAFETY: these bytes are in the mapping, in front of the memory.
-            assert_eq!(
-                unsafe { first.add(offset).read() },
-                CANARY,
-                "a byte in front of the memory was stored to"
-            );
+            // SAFETY: the byte is in the mapping, in front of the memory.
+            let byte = unsafe { first.add(offset).read() };
+            assert_eq!(byte, CANARY, "a byte in front of the memory was stored to");
         }
     }
 }

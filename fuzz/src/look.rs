@@ -19,6 +19,12 @@ const PIECE: u32 = 1 << 15;
 /// The longest value of an attribute.
 const LONGEST_VALUE: u64 = 64 << 10;
 
+/// How much there was, and a sum of it.
+type Digest = Result<(u64, u64), Errno>;
+
+/// Extended attributes, by their names.
+type Extended = Vec<(Vec<u8>, Digest)>;
+
 /// What was seen.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -41,8 +47,8 @@ pub struct File {
     pub kind: Option<FileKind>,
     attributes: Result<Attributes, Errno>,
     /// The content, target or entries: how much, and a sum.
-    content: Result<(u64, u64), Errno>,
-    extended: Vec<(Vec<u8>, Result<(u64, u64), Errno>)>,
+    content: Digest,
+    extended: Extended,
 }
 
 /// A sink that counts and sums.
@@ -119,7 +125,7 @@ impl Seen {
     }
 }
 
-fn see_content(volume: &dyn FileSystem, node: Node, size: u64) -> Result<(u64, u64), Errno> {
+fn see_content(volume: &dyn FileSystem, node: Node, size: u64) -> Digest {
     let mut summed = Summed::default();
     let read = |offset, summed: &mut Summed| {
         let before = summed.count;
@@ -136,7 +142,7 @@ fn see_content(volume: &dyn FileSystem, node: Node, size: u64) -> Result<(u64, u
     Ok(summed.told())
 }
 
-fn see_target(volume: &dyn FileSystem, node: Node) -> Result<(u64, u64), Errno> {
+fn see_target(volume: &dyn FileSystem, node: Node) -> Digest {
     let mut target = Vec::new();
     volume.read_link(node, &mut target).map_err(known)?;
     assert!((1..=4095).contains(&target.len()) && !target.contains(&0), "a target is text");
@@ -146,11 +152,7 @@ fn see_target(volume: &dyn FileSystem, node: Node) -> Result<(u64, u64), Errno> 
 }
 
 /// The entries of a directory, which are looked up and go to `left`.
-fn see_entries(
-    volume: &dyn FileSystem,
-    node: Node,
-    left: &mut Vec<(Node, Node, Vec<u8>)>,
-) -> Result<(u64, u64), Errno> {
+fn see_entries(volume: &dyn FileSystem, node: Node, left: &mut Vec<(Node, Node, Vec<u8>)>) -> Digest {
     let mut summed = Summed::default();
     let mut names = Vec::new();
     let mut middle = 0;
@@ -197,7 +199,7 @@ fn see_entries(
     Ok(summed.told())
 }
 
-fn see_extended(volume: &dyn FileSystem, node: Node) -> Vec<(Vec<u8>, Result<(u64, u64), Errno>)> {
+fn see_extended(volume: &dyn FileSystem, node: Node) -> Extended {
     let mut list = Vec::new();
     if let Err(errno) = volume.list_attributes(node, &mut list) {
         return vec![(Vec::new(), Err(known(errno)))];
