@@ -91,7 +91,7 @@ main() {
         for place in seeds regressions; do
             [ ! -d "fuzz/$place/$target" ] || known+=("fuzz/$place/$target")
         done
-        options=(-max_len=2048 -len_control=20 -timeout=10 -rss_limit_mb=2048 -seed="$seed" -artifact_prefix="$crashes/" -print_final_stats=1)
+        options=(-max_len=2048 -len_control=0 -timeout=10 -rss_limit_mb=2048 -seed="$seed" -artifact_prefix="$crashes/" -print_final_stats=1)
         if [ "$seconds" -eq 0 ]; then
             options+=(-runs=0)
         else

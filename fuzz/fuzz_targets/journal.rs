@@ -20,6 +20,7 @@ use skerry_fuzz::guarded::Guarded;
 use skerry_fuzz::journal::Journal;
 use skerry_fuzz::look::Seen;
 use skerry_fuzz::mounted::{self, Memory};
+use skerry_fuzz::sequence::Few;
 use skerry_fuzz::structure::Layout;
 use skerry_fuzz::told;
 use skerry_fuzz::volumes::{FLAVOURS, WRITTEN, debugfs, kept, plain};
@@ -31,7 +32,7 @@ struct Input {
     summed: bool,
     /// The store of the recovery at which it dies, to be started again.
     dies_at: u16,
-    damages: Vec<Damage>,
+    damages: Few<Damage>,
 }
 
 /// A damage to a block of the log.
@@ -60,7 +61,6 @@ enum Value {
 
 /// Blocks of the log that are damaged.
 const BLOCKS: usize = 60;
-const DAMAGES: usize = 12;
 
 struct Base {
     name: &'static str,
@@ -244,7 +244,7 @@ fn recover(memory: &Guarded) -> Option<Seen> {
 fn prepare(memory: &mut Guarded, base: &Base, input: &Input) {
     memory.restore();
     let log = base.journal.log(memory.bytes(), BLOCKS);
-    for damage in input.damages.iter().take(DAMAGES) {
+    for damage in &input.damages.0 {
         apply(memory.bytes_mut(), base, &log, damage);
     }
     if input.summed {
@@ -255,7 +255,7 @@ fn prepare(memory: &mut Guarded, base: &Base, input: &Input) {
 fn run(base: &Base, input: &Input) {
     let mut memory = base.memory.borrow_mut();
     prepare(&mut memory, base, input);
-    let is_whole = input.damages.is_empty();
+    let is_whole = input.damages.0.is_empty();
     let first = recover(&memory);
     assert!(first.is_some() || !is_whole, "{} is recovered", base.name);
     if first.is_some() {

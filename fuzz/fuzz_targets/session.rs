@@ -24,6 +24,7 @@ use skerry_fuzz::check;
 use skerry_fuzz::guarded::Guarded;
 use skerry_fuzz::look::Seen;
 use skerry_fuzz::mounted::{self, MemoryVolume};
+use skerry_fuzz::sequence::Rest;
 use skerry_fuzz::told;
 use skerry_fuzz::volumes::{FLAVOURS, WRITTEN, plain};
 
@@ -33,7 +34,7 @@ struct Input {
     policy: u8,
     /// Whether both clients attach before the sequence.
     attached: bool,
-    steps: Vec<Step>,
+    steps: Rest<Step>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -105,6 +106,12 @@ fn load<'a>(
 }
 
 impl Service<'_> {
+    /// Begins a session, as every client does.
+    fn connect(&mut self, session: usize) {
+        assert!(self.exchange(session, &request::version(), 4096, ROOM));
+        assert!(self.exchange(session, &request::attach(session), 4096, ROOM));
+    }
+
     /// Sends `request`; whether the session goes on.
     fn exchange(&mut self, session: usize, request: &[u8], piece: u16, room: u32) -> bool {
         let mut memory = GuestMemory::new();
@@ -247,23 +254,25 @@ fn run(base: &Base, input: &Input) {
     };
     if input.attached {
         for session in 0..2 {
-            assert!(service.exchange(session, &request::version(), 4096, ROOM));
-            assert!(service.exchange(session, &request::attach(session), 4096, ROOM));
+            service.connect(session);
         }
     }
-    for step in input.steps.iter().take(STEPS) {
+    for step in input.steps.0.iter().take(STEPS) {
         if step.commit {
             service.volume.commit().unwrap();
         }
         let session = usize::from(step.second);
         let room = match step.room {
-            0..32 => u32::from(step.room),
-            32..224 => 9000,
+            0..6 => 3 * u32::from(step.room),
+            6..224 => 9000,
             _ => ROOM,
         };
         if !service.exchange(session, &step.request.bytes(), step.piece, room) {
-            // As a ring that stops.
+            // As a ring that stops, and is set up anew.
             service.sessions[session].reset();
+            if input.attached {
+                service.connect(session);
+            }
         }
     }
     service.end();

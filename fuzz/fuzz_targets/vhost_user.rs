@@ -28,6 +28,7 @@ use skerry::server::{ExportList, Exports, LockTable, SessionLimits};
 use skerry::service::{Connection, Scratch};
 use skerry::virtq::{Notify, QueueConfiguration, RingFeatures};
 use skerry::wire::{Tag, Tmessage, Tversion, VERSION};
+use skerry_fuzz::sequence::{Few, Rest};
 use skerry_host::serve::client_memory::{self, ClientMemory};
 use skerry_host::vhost_user::{ClientRing, MemoryTable, RingServer, serve_connection};
 use tiny::Tiny;
@@ -36,9 +37,9 @@ use tiny::Tiny;
 struct Input {
     /// Whether the front end first does what every front end does, up to a ring that runs.
     begun: bool,
-    messages: Vec<Message>,
     /// Bytes of a message that is cut short by the end of the connection.
-    rest: Vec<u8>,
+    rest: Few<u8>,
+    messages: Rest<Message>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -49,7 +50,7 @@ struct Message {
     /// The length in the header, if not the right one.
     size: Option<u16>,
     payload: Payload,
-    descriptors: Vec<Descriptor>,
+    descriptors: Few<Descriptor>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -65,7 +66,7 @@ enum Payload {
     },
     Memory {
         count: u8,
-        regions: Vec<Range>,
+        regions: Few<Range>,
     },
     Config {
         offset: u8,
@@ -273,7 +274,7 @@ impl Payload {
                 words(&[head, first, second, third, 0])
             }
             Self::Memory { count, regions } => {
-                let regions = &regions[..regions.len().min(10)];
+                let regions = &regions.0;
                 let count = if *count < 100 { regions.len() as u64 } else { u64::from(*count) };
                 let mut all = vec![count];
                 for Range { guest, length, user, offset } in regions {
@@ -345,17 +346,17 @@ fuzz_target!(|input: Input| {
     if input.begun {
         begin(&front, descriptors);
     }
-    for said in input.messages.iter().take(MESSAGES) {
+    for said in input.messages.0.iter().take(MESSAGES) {
         let flags = 1 ^ u32::from(said.flags);
         let sent: Vec<BorrowedFd<'_>> =
-            said.descriptors.iter().take(10).map(|descriptor| descriptors.get(*descriptor)).collect();
+            said.descriptors.0.iter().map(|descriptor| descriptors.get(*descriptor)).collect();
         let bytes = message(u32::from(said.request) % 48, flags, said.size, &said.payload.bytes());
         if !send(&front, &bytes, &sent) {
             break;
         }
     }
-    if !input.rest.is_empty() {
-        send(&front, &input.rest, &[]);
+    if !input.rest.0.is_empty() {
+        send(&front, &input.rest.0, &[]);
     }
     front.shutdown(std::net::Shutdown::Write).unwrap();
     serve_connection(0, "fuzz", back, &Arc::new(Server));
@@ -370,7 +371,7 @@ fuzz_target!(|input: Input| {
         let length = 12 + word(8) as usize;
         rest = rest.get(length..).expect("a whole reply");
     }
-    if input.begun && input.messages.is_empty() {
+    if input.begun && input.messages.0.is_empty() {
         let mut used = [0; 2];
         descriptors.memory.read_exact_at(&mut used, RING + 0x2000 + 2).unwrap();
         assert_eq!(used, [1, 0], "the request in the ring is answered");

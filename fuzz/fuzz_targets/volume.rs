@@ -17,6 +17,7 @@ use skerry_fuzz::check;
 use skerry_fuzz::guarded::Guarded;
 use skerry_fuzz::look::Seen;
 use skerry_fuzz::mounted;
+use skerry_fuzz::sequence::{Few, Rest};
 use skerry_fuzz::structure::{Layout, ROOT, Structure};
 use skerry_fuzz::told;
 use skerry_fuzz::volumes::{FLAVOURS, plain};
@@ -28,8 +29,8 @@ struct Input {
     readonly: bool,
     /// Checksums are set right after the damage.
     summed: bool,
-    damages: Vec<Damage>,
-    changes: Vec<Change>,
+    damages: Few<Damage>,
+    changes: Rest<Change>,
 }
 
 /// A damage to a structure: which kind, which of them, where in it.
@@ -56,8 +57,7 @@ enum Value {
     CopyOf(u8, u16),
 }
 
-/// Most of what is done with one input.
-const DAMAGES: usize = 16;
+/// Most changes with one input.
 const CHANGES: usize = 40;
 
 /// A volume, where its structures are, and how many blocks are its own.
@@ -148,7 +148,7 @@ fn apply(volume: &mut [u8], layout: &Layout, damage: &Damage) -> Structure {
 fn run(base: &Base, input: &Input, written: bool) {
     let mut memory = base.memory.borrow_mut();
     let mut damaged = Vec::new();
-    for damage in input.damages.iter().take(DAMAGES) {
+    for damage in &input.damages.0 {
         damaged.push(apply(memory.bytes_mut(), &base.layout, damage));
     }
     if input.summed {
@@ -156,7 +156,7 @@ fn run(base: &Base, input: &Input, written: bool) {
             base.layout.resum(memory.bytes_mut(), structure);
         }
     }
-    let is_whole = input.damages.is_empty();
+    let is_whole = input.damages.0.is_empty();
     // SAFETY: the volume is gone before the memory is looked at below.
     let mounted = unsafe { mounted::mount(&memory, !input.readonly) };
     assert!(mounted.is_ok() || !is_whole);
@@ -164,7 +164,7 @@ fn run(base: &Base, input: &Input, written: bool) {
     let seen = Seen::of(&volume);
     assert!(!is_whole || !seen.damaged);
     let mut changes = Changes::new(&seen);
-    let wanted = &input.changes[..input.changes.len().min(CHANGES)];
+    let wanted = &input.changes.0[..input.changes.0.len().min(CHANGES)];
     if !wanted.is_empty() {
         changes.carry_out_all(&mut volume, wanted);
         let _ = volume.commit();

@@ -12,6 +12,7 @@
 //! | [`look`] | all that there is to see of a mounted volume |
 //! | [`change`] | changes to a mounted volume |
 //! | [`mounted`] | a volume in guarded memory |
+//! | [`sequence`] | sequences in an input |
 //! | [`told`] | a log that is written for nobody, so that all messages are put together |
 
 pub mod change;
@@ -21,6 +22,7 @@ pub mod guarded;
 pub mod journal;
 pub mod look;
 pub mod mounted;
+pub mod sequence;
 pub mod structure;
 pub mod told;
 pub mod volumes;

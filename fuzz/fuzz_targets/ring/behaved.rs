@@ -12,6 +12,7 @@ use skerry::mem::{Sink, Source};
 use skerry::virtq::desc::{available_ring, descriptor_table, used_ring};
 use skerry::virtq::{Chain, Queue, QueueConfiguration, RingFeatures};
 use skerry_fuzz::guarded::Guarded;
+use skerry_fuzz::sequence::{Few, Rest};
 
 use super::{INDIRECT, NEXT, WRITE, descriptor};
 
@@ -29,15 +30,15 @@ pub struct Script {
     event_idx: bool,
     indirect: bool,
     start: u16,
-    steps: Vec<Step>,
+    steps: Rest<Step>,
 }
 
 #[derive(Debug, Arbitrary)]
 enum Step {
     /// Makes a chain available, of buffers of these lengths.
     Offer {
-        readable: Vec<u8>,
-        writable: Vec<u8>,
+        readable: Few<u8>,
+        writable: Few<u8>,
         in_table: bool,
     },
     /// The device takes up to so many, and writes so much of each.
@@ -109,13 +110,13 @@ pub fn run(script: &Script) {
     unsafe { memory.add_region(GuestAddress(RAM), LENGTH, driver.ram.start()) }.unwrap();
     let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
     queue.disarm(&memory).unwrap();
-    for step in script.steps.iter().take(64) {
+    for step in script.steps.0.iter().take(64) {
         match step {
             Step::Offer { readable, writable, in_table } => {
                 if driver.offered.is_empty() {
                     (driver.descriptors, driver.heap) = (0, rings);
                 }
-                driver.offer(readable, writable, *in_table && script.indirect);
+                driver.offer(&readable.0, &writable.0, *in_table && script.indirect);
             }
             Step::Drain { budget, written } => driver.drain(&memory, &mut queue, *budget, *written),
             Step::Wish { wanted, after } => driver.wish(*wanted, *after),

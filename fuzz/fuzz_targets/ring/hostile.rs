@@ -12,6 +12,7 @@ use skerry::virtq::desc::{available_ring, descriptor_table, used_ring};
 use skerry::virtq::{Chain, Fault, Notify, Queue, QueueConfiguration, RingFeatures};
 use skerry::wire::{Fid, NONUNAME, Tag, Tattach, Tclunk, Tmessage, Tread, Treaddir, Tversion, VERSION};
 use skerry_fuzz::guarded::Guarded;
+use skerry_fuzz::sequence::Rest;
 
 use super::descriptor;
 use super::tiny::Tiny;
@@ -41,7 +42,7 @@ pub struct Script {
     setting: Setting,
     /// Whether a session is behind the ring.
     session: bool,
-    steps: Vec<Step>,
+    steps: Rest<Step>,
 }
 
 #[derive(Debug, Arbitrary, Clone, Copy)]
@@ -217,7 +218,7 @@ pub fn run(script: &Script) {
         Device::Queue(taken_up(&memory, &setting))
     };
     let mut backend = Backend::default();
-    for step in script.steps.iter().take(100) {
+    for step in script.steps.0.iter().take(100) {
         let available = |offset: usize| setting.available.0.wrapping_add(offset as u64);
         let used = |offset: usize| setting.used.0.wrapping_add(offset as u64);
         match step {

@@ -2,16 +2,25 @@
 
 //! Requests from small numbers: every message, with values that mean something and values at every edge.
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Result, Unstructured};
 use skerry::wire::{MessageType as T, VERSION};
 
 /// A request.
 #[derive(Debug, Arbitrary)]
 pub struct Request {
     tag: u16,
-    /// By how much `size` is wrong, and whether bytes are missing or follow.
-    wrong: Option<(i8, i8)>,
+    wrong: Wrong,
     message: Message,
+}
+
+/// By how much `size` is wrong, and how many bytes are missing or follow: mostly nothing is.
+#[derive(Debug)]
+struct Wrong(i8, i8);
+
+impl<'a> Arbitrary<'a> for Wrong {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        if u8::arbitrary(u)? < 248 { Ok(Self(0, 0)) } else { Ok(Self(i8::arbitrary(u)?, i8::arbitrary(u)?)) }
+    }
 }
 
 /// A fid: small ones are in use often.
@@ -188,8 +197,8 @@ enum Message {
 impl Fid {
     fn number(&self) -> u32 {
         match self.0 {
-            0..224 => u32::from(self.0) % 14,
-            224..250 => u32::MAX,
+            0..240 => u32::from(self.0) % 8,
+            240..250 => u32::MAX,
             n => u32::MAX - u32::from(n),
         }
     }
@@ -327,7 +336,8 @@ impl Request {
     /// The bytes of the request.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.message(if self.tag == u16::MAX { 1 } else { self.tag });
-        if let Some((size, length)) = self.wrong {
+        let Wrong(size, length) = self.wrong;
+        if (size, length) != (0, 0) {
             let said = u32::try_from(bytes.len()).unwrap().wrapping_add_signed(size.into());
             bytes[..4].copy_from_slice(&said.to_le_bytes());
             bytes.resize(bytes.len().saturating_add_signed(length.into()).max(1), 0x55);
