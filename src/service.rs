@@ -26,7 +26,7 @@ use crate::fs::Errno;
 use crate::mem::guest::GuestMemory;
 use crate::mem::scatter::ScatterList;
 use crate::server::{Exports, Session, SessionFault, SessionLimits};
-use crate::virtq::{self, Chain, Notify, Queue, QueueConfiguration};
+use crate::virtq::{self, Chain, Notify, Queue, QueueConfiguration, Ring};
 
 pub use status::Status;
 
@@ -205,7 +205,11 @@ impl Connection {
         };
         let position = queue.position();
         let mut requests = 0;
-        let served = serve(memory, queue, &mut self.session, exports, scratch, budget, &mut requests);
+        let session = &mut self.session;
+        let served = match queue {
+            Queue::Split(ring) => serve(memory, ring, session, exports, scratch, budget, &mut requests),
+            Queue::Packed(ring) => serve(memory, ring, session, exports, scratch, budget, &mut requests),
+        };
         if served.is_err() {
             // What the client held goes with it.
             self.session.reset();
@@ -272,7 +276,7 @@ impl Connection {
 /// Serves requests until the ring is empty or `budget` is spent; counts in `served` those whose chain was pushed.
 fn serve(
     memory: &GuestMemory,
-    queue: &mut Queue,
+    queue: &mut impl Ring,
     session: &mut Session,
     exports: &mut Exports<'_>,
     scratch: &mut Scratch,

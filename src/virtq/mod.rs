@@ -62,6 +62,32 @@ bitflags::bitflags! {
     }
 }
 
+/// What a pass over a queue does with it, of whichever kind it is: so that the loop that serves is compiled for each kind by itself.
+/// Each method is described at [`SplitQueue`].
+pub trait Ring {
+    /// See [`SplitQueue::disarm`].
+    ///
+    /// # Errors
+    /// [`Fault`]: the queue must not be used again.
+    fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault>;
+
+    /// See [`SplitQueue::pop`].
+    ///
+    /// # Errors
+    /// [`Fault`]: the queue must not be used again.
+    fn pop<'a>(
+        &mut self,
+        memory: &'a GuestMemory,
+        list: &'a mut ScatterList,
+    ) -> Result<Option<Chain<'a>>, Fault>;
+
+    /// See [`SplitQueue::push`].
+    ///
+    /// # Errors
+    /// [`Fault`]: the queue must not be used again.
+    fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault>;
+}
+
 /// Where a driver put a queue, and how it is to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueConfiguration {

@@ -322,5 +322,26 @@ impl PackedQueue {
     }
 }
 
+impl super::Ring for PackedQueue {
+    #[inline(always)]
+    fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
+        self.disarm(memory)
+    }
+
+    #[inline(always)]
+    fn pop<'a>(
+        &mut self,
+        memory: &'a GuestMemory,
+        list: &'a mut ScatterList,
+    ) -> Result<Option<Chain<'a>>, Fault> {
+        self.pop(memory, list)
+    }
+
+    #[inline(always)]
+    fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
+        self.push(memory, token, written)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -133,7 +133,7 @@ impl Ring {
             descriptors: GuestAddress(layout.desc),
             available: GuestAddress(layout.avail),
             used: GuestAddress(layout.used),
-            features: RingFeatures::all(),
+            features: RingFeatures::all() - RingFeatures::RING_PACKED,
             next: 0,
         };
         connection.attach(guest, &configuration).map_err(|fault| anyhow!("{fault}"))?;

@@ -48,7 +48,7 @@ struct counts {
 static struct counts *counts;
 
 static uint64_t entry, end;
-static struct { uint64_t start, end; } apart[8];
+static struct { uint64_t start, end; } apart[16];
 static size_t aparts;
 static struct counter counted_so_far, apart_so_far;
 /* When the function was entered. */
