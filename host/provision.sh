@@ -26,8 +26,8 @@ take_directory "$here"
 
 # ---- packages of the system -------------------------------------------------------------------
 
-# gcc links (and only recommends libc6-dev), ca-certificates is for cargo's downloads, the rest is run by scripts, tools and tests.
-needed=(acl attr busybox-static ca-certificates debian-archive-keyring e2fsprogs gcc kmod libc6-dev xz-utils)
+# gcc links (and only recommends libc6-dev), g++ compiles libFuzzer, ca-certificates is for cargo, the rest is run by scripts and tests.
+needed=(acl attr busybox-static ca-certificates debian-archive-keyring e2fsprogs g++ gcc kmod libc6-dev xz-utils)
 command -v dpkg-query >/dev/null || die "this is not a Debian machine, and only Debian 12 and 13 can be set up (needs: ${needed[*]})"
 installed=" $(dpkg-query --show --showformat '${db:Status-Abbrev}${Package} ' "${needed[@]}" 2>/dev/null)" || true
 missing=()

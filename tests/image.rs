@@ -4,12 +4,16 @@
 //! hold, each way in which it can refuse to start ends it with one clear line and an exit value of its own (they are listed in
 //! `boot/src/exit.rs`).
 
+#[path = "image/copies.rs"]
+mod copies;
 #[path = "image/elf.rs"]
 mod elf;
 #[path = "image/hotplug.rs"]
 mod hotplug;
 #[path = "image/machine.rs"]
 mod machine;
+#[path = "image/panics.rs"]
+mod panics;
 #[path = "image/parsers.rs"]
 mod parsers;
 #[path = "image/wall_time.rs"]
@@ -71,6 +75,20 @@ fn the_image_starts_in_32_mib_and_says_so_in_a_few_lines() {
         assert!(time.trim_start().parse::<f64>().is_ok(), "{line}");
         assert!(rest.starts_with("INFO "), "{line}");
     }
+}
+
+#[test]
+fn whatever_a_firmware_has_placed_is_placed_anew() {
+    let volume = VolumeFile::new(&[]);
+    let mut options = volume.options("warn");
+    // The last one counts.
+    options.arguments = ["-bios", "bios-256k.bin"].map(str::to_owned).to_vec();
+    let (mut vm, connections) = ServiceVm::start(&options).unwrap();
+    let mut client = vm.connect(connections.requests).unwrap();
+    let (root, _) = client.attach(b"").unwrap();
+    client.create_file(root, b"file", b"content").unwrap();
+    assert_eq!(client.read_file(root, b"file").unwrap(), b"content");
+    assert_eq!(vm.transcript().last(1), [""; 0]);
 }
 
 #[test]

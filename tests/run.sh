@@ -17,6 +17,7 @@ Runs the steps named, or all of them in this order (about 20 minutes on two proc
   unit       unit tests of the core and the host library, those of power loss among them
   ext4       what ext4 volumes are read as, against mkfs.ext4, debugfs and e2fsck
   model      random requests, with kills between, against a model of a file system in memory
+  fuzz       inputs that are known and 20 seconds of new ones for each target of fuzz/run.sh (with --long: 30 minutes)
   ring       the image in QEMU, driven over the preallocated ring and through the bridge, and host mode; what is written survives a kill
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
@@ -46,6 +47,10 @@ style() {
     cargo fmt --all --check
     cargo clippy --locked --quiet -p skerry -p skerry-host --all-targets -- -D warnings
     cargo clippy --locked --quiet --release -p skerry-boot -- -D warnings
+    # The fuzz targets are a workspace of their own.
+    cargo fmt --all --manifest-path fuzz/Cargo.toml --check
+    CARGO_TARGET_DIR=$target/fuzz/build cargo clippy --locked --quiet --manifest-path fuzz/Cargo.toml --workspace --all-targets \
+        -- -D warnings
 }
 
 deny() {
@@ -55,8 +60,11 @@ deny() {
         echo "installing cargo-deny below target/tools (some minutes, once)" >&2
         cargo install --quiet --locked --root target/tools cargo-deny
     fi
-    cargo fetch --locked --quiet
-    "$tool" --offline --log-level error check licenses bans sources
+    local manifest
+    for manifest in Cargo.toml fuzz/Cargo.toml; do
+        cargo fetch --locked --quiet --manifest-path $manifest
+        "$tool" --manifest-path $manifest --offline --log-level error check licenses bans sources
+    done
 }
 
 unit() {
@@ -77,6 +85,11 @@ model() {
     step "model: random requests against a model in memory"
     leave_anew model
     host_test "${release[@]}" --test model -- --nocapture
+}
+
+fuzz() {
+    step "fuzz: what is known, then ${fuzzing[*]} for each target"
+    fuzz/run.sh "${fuzzing[@]}"
 }
 
 ring() {
@@ -120,7 +133,7 @@ bench() {
     build_image
     cargo build --locked --quiet --release -p skerry-host
     "$target/release/skerry" bench core --quick >/dev/null
-    for benchmark in boot scale virtfs-table latency meta; do
+    for benchmark in boot scale virtfs-table latency meta shares; do
         "$target/release/skerry" bench $benchmark --quick >/dev/null
     done
     "$target/release/skerry" bench instructions --check
@@ -134,19 +147,21 @@ build_image() { cargo build --locked --quiet --release -p skerry-boot; }
 
 host_test() { cargo test --locked --quiet -p skerry-host "$@"; }
 
-all=(style deny unit ext4 model ring client conformance programs kernel bench)
+all=(style deny unit ext4 model fuzz ring client conformance programs kernel bench)
 form="short form"
 ignored=()
 release=()
+fuzzing=(--seconds 20)
 steps=()
 for argument in "$@"; do
     case $argument in
-        style | deny | unit | ext4 | model | ring | client | conformance | programs | kernel | bench) steps+=("$argument") ;;
+        style | deny | unit | ext4 | model | fuzz | ring | client | conformance | programs | kernel | bench) steps+=("$argument") ;;
         --long)
             export SKERRY_LONG=1 SKERRY_KILLS=${SKERRY_KILLS:-50} SKERRY_FSX_OPERATIONS=${SKERRY_FSX_OPERATIONS:-100000}
             form="long form"
             ignored=(--include-ignored)
             release=(--release)
+            fuzzing=(--minutes 30)
             ;;
         -h | --help) usage; exit 0 ;;
         *) echo "tests/run.sh: no step '$argument'" >&2; usage >&2; exit 2 ;;

@@ -7,7 +7,6 @@
 //! root port, and goes with the client.
 
 use core::fmt;
-use core::ops::Range;
 use core::sync::atomic::{Ordering, fence};
 
 use skerry::virtq::Notify;
@@ -18,6 +17,7 @@ use crate::paging::{AddressSpace, Rights};
 use crate::pci::bar::{Bar, BarError, MappedBar};
 use crate::pci::bridge::{PortError, RootPort};
 use crate::pci::msix::{MsixCapability, MsixError};
+use crate::pci::placement::Window;
 use crate::pci::{Function, Identity};
 
 /// What the device says it is.
@@ -110,7 +110,7 @@ fn bars(function: Function) -> Result<Bars, IvshmemError> {
 }
 
 impl Ivshmem {
-    /// Sets up a device that the firmware has placed. Each of its vectors raises the wake-up vector: the first is for
+    /// Sets up a device that has been placed. Each of its vectors raises the wake-up vector: the first is for
     /// the ring in its own memory, the others are kicks of clients.
     ///
     /// # Errors
@@ -225,23 +225,13 @@ impl PluggedIvshmem {
 /// Places registers and interrupt table in the port's memory window, each on pages of its own, and the memory in its
 /// prefetchable window.
 fn place(port: RootPort, function: Function, mut bars: Bars) -> Result<Bars, IvshmemError> {
-    let mut low = port.memory_window();
-    let mut high = port.prefetchable_window();
+    let mut low = Window(port.memory_window());
+    let mut high = Window(port.prefetchable_window());
     for (index, bar) in (REGISTERS..).zip(&mut bars) {
         let window = if index == MEMORY { &mut high } else { &mut low };
-        let address = take(window, bar.size).ok_or(IvshmemError::Window(index, bar.size))?;
-        // SAFETY: the window leads to this port's only device, and `take` hands each part of it out once.
+        let address = window.take(bar.size).ok_or(IvshmemError::Window(index, bar.size))?;
+        // SAFETY: the window leads to this port's only device, and `Window::take` hands out each part of it once.
         unsafe { function.place_bar(index, bar, address)? };
     }
     Ok(bars)
-}
-
-/// Takes `size` bytes, a power of two, aligned to their size and to a page, from the front of `window`.
-fn take(window: &mut Range<u64>, size: u64) -> Option<u64> {
-    let start = window.start.checked_next_multiple_of(size.max(crate::layout::PAGE))?;
-    let end = start.checked_add(size)?;
-    (end <= window.end && start != 0).then(|| {
-        window.start = end;
-        start
-    })
 }

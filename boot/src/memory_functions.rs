@@ -3,11 +3,12 @@
 //! The memory functions that compiled code calls: `memcpy`, `memmove`, `memset`, `memcmp`, `bcmp`, `strlen`,
 //! and the two symbols of unwinding that the precompiled `core` refers to.
 //!
-//! Copies move the payload of every read, so they are the inner loop of the server: 64 bytes an iteration
-//! through SSE registers, which an emulated processor does well too (string instructions it does not).
-//! They are assembly because a compiler may turn a Rust copy loop back into a call of `memcpy`.
+//! They are assembly because a compiler may turn a Rust loop back into a call of the function that it is in. Copies forward are
+//! in [`crate::copy`].
 
 use core::arch::naked_asm;
+
+use crate::copy::copy_forward;
 
 /// Copies `count` bytes; the ranges do not overlap.
 ///
@@ -52,55 +53,6 @@ pub unsafe extern "C" fn memmove(destination: *mut u8, source: *const u8, count:
         "jmp 3b",
         "4: ret",
         forward = sym copy_forward,
-    )
-}
-
-/// The body of a forward copy: RDI, RSI, RDX as for `memcpy`, RAX is left alone and so returned.
-///
-/// Each step reads its 64, 16, 8 or 1 bytes before it writes them, so a destination below an overlapping source
-/// is right for `memmove` as well.
-#[unsafe(naked)]
-unsafe extern "C" fn copy_forward() {
-    naked_asm!(
-        "cmp rdx, 64",
-        "jb 3f",
-        "2: movups xmm0, [rsi]",
-        "movups xmm1, [rsi + 16]",
-        "movups xmm2, [rsi + 32]",
-        "movups xmm3, [rsi + 48]",
-        "movups [rdi], xmm0",
-        "movups [rdi + 16], xmm1",
-        "movups [rdi + 32], xmm2",
-        "movups [rdi + 48], xmm3",
-        "add rsi, 64",
-        "add rdi, 64",
-        "sub rdx, 64",
-        "cmp rdx, 64",
-        "jae 2b",
-        "3: cmp rdx, 16",
-        "jb 4f",
-        "movups xmm0, [rsi]",
-        "movups [rdi], xmm0",
-        "add rsi, 16",
-        "add rdi, 16",
-        "sub rdx, 16",
-        "jmp 3b",
-        "4: cmp rdx, 8",
-        "jb 5f",
-        "mov rcx, [rsi]",
-        "mov [rdi], rcx",
-        "add rsi, 8",
-        "add rdi, 8",
-        "sub rdx, 8",
-        "5: test rdx, rdx",
-        "jz 6f",
-        "mov cl, [rsi]",
-        "mov [rdi], cl",
-        "inc rsi",
-        "inc rdi",
-        "dec rdx",
-        "jmp 5b",
-        "6: ret",
     )
 }
 

@@ -22,7 +22,7 @@ use crate::pci::{self, Function, Identity};
 use crate::pmem::{self, Pmem};
 use crate::pvh::StartInfoError;
 use crate::service_loop::{Control, ServedVolume, Service};
-use crate::{clock, heap, interrupts, layout, paging, provoke, pvh, virtio_pci};
+use crate::{clock, heap, interrupts, layout, paging, processor, provoke, pvh, virtio_pci};
 
 /// What the session on the control ring may hold: it serves one process of the host.
 const CONTROL_LIMITS: SessionLimits = SessionLimits { max_fids: 1024, max_msize: 1 << 20 };
@@ -55,6 +55,8 @@ pub unsafe fn start(start_info: u32) -> Result<Service, Status> {
     })?;
     log::set_max_level(command_line.log);
     log::info!("skerry {} starts", env!("CARGO_PKG_VERSION"));
+    let routine = processor::prepare();
+    log::debug!("large copies go through {routine}");
 
     let ram = information
         .ram_around(layout::image_start(), layout::memory_required_end())
@@ -70,6 +72,8 @@ pub unsafe fn start(start_info: u32) -> Result<Service, Status> {
 
     let target = apic::initialize(&mut space)
         .map_err(|error| refuse(format_args!("the local APIC cannot be mapped: {error}")))?;
+    // SAFETY: no driver has been started.
+    unsafe { pci::placement::place_all() };
     for (function, identity) in pci::functions(0) {
         log::debug!("{function} is {identity}");
     }

@@ -13,6 +13,7 @@
 //! | [`virtfs_table`] | a published table of VirtFS, measured again in a Linux client with all peers |
 //! | [`latency`]      | how long system calls take there |
 //! | [`meta`]         | what people do to a tree of sources there |
+//! | [`shares`]       | what a read or write there takes of the processors, by who took it |
 //! | [`peers`]        | that client, and the servers and disks it has |
 //! | [`program`]      | C programs that are compiled here: they run in clients, and in QEMU |
 //! | [`statistics`]   | medians of rounds |
@@ -30,5 +31,6 @@ pub mod process;
 pub mod program;
 pub mod report;
 pub mod scale;
+pub mod shares;
 pub mod statistics;
 pub mod virtfs_table;

@@ -3,7 +3,7 @@
 //! `skerry bench`: from the options to the benchmark.
 
 use anyhow::Result;
-use skerry_host::bench::{boot, core, instructions, latency, meta, scale, virtfs_table};
+use skerry_host::bench::{boot, core, instructions, latency, meta, scale, shares, virtfs_table};
 
 use crate::cli::Benchmark;
 
@@ -30,6 +30,9 @@ pub fn run(benchmark: &Benchmark) -> Result<()> {
             latency::run(if *quick { latency::Extent::QUICK } else { latency::Extent::FULL })
         }
         Benchmark::Meta { quick } => meta::run(if *quick { meta::Extent::QUICK } else { meta::Extent::FULL }),
+        Benchmark::Shares { quick } => {
+            shares::run(if *quick { shares::Extent::QUICK } else { shares::Extent::FULL })
+        }
         Benchmark::Counted { image, row } => instructions::serve(image, *row),
     }
 }

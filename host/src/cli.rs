@@ -68,6 +68,12 @@ pub enum Benchmark {
         #[arg(long)]
         quick: bool,
     },
+    /// What a read or write of a Linux client takes of the processors, and who takes it, with the same peers as virtfs-table.
+    Shares {
+        /// Only see that it works: the figures mean little.
+        #[arg(long)]
+        quick: bool,
+    },
     /// Instructions of the core for each request, counted by callgrind: the same on every machine.
     Instructions {
         /// Count in a service VM instead, by a plugin of QEMU's translator.

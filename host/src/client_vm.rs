@@ -156,6 +156,8 @@ impl ClientVm {
         let archive = command.pass(archive);
         command
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"])
+            // So that who looks at its threads can tell the emulated processor's.
+            .args(["-name", "client,debug-threads=on"])
             .args(["-accel", accelerator.name(), "-cpu", accelerator.processor()])
             .args(memory_arguments(options.memory))
             .arg("-kernel")

@@ -63,26 +63,58 @@ impl ImageFile {
         }))
     }
 
+    /// What is executed: its address, and its bytes.
+    ///
+    /// # Errors
+    /// If it is no ELF file, or has no such segment.
+    pub fn code(&self) -> Result<(u64, &[u8])> {
+        let is_code = |segment: &&ProgramHeader64<LittleEndian>| {
+            segment.p_type(LittleEndian) == PT_LOAD && segment.p_flags(LittleEndian).contains(PF_X)
+        };
+        let segment = self.segments()?.iter().find(is_code).context("the image has no code")?;
+        let bytes = segment.data(LittleEndian, &*self.0).map_err(|()| anyhow!("the image is cut"))?;
+        Ok((segment.p_vaddr(LittleEndian), bytes))
+    }
+
+    /// The eight bytes at `address` as a number, if they are in the file.
+    ///
+    /// # Errors
+    /// If it is no ELF file.
+    pub fn word(&self, address: u64) -> Result<Option<u64>> {
+        let of = |segment: &ProgramHeader64<LittleEndian>| {
+            let offset = address.checked_sub(segment.p_vaddr(LittleEndian))?;
+            let bytes = segment.data(LittleEndian, &*self.0).ok()?.get(usize::try_from(offset).ok()?..)?;
+            bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+        };
+        Ok(self.segments()?.iter().find_map(of))
+    }
+
+    /// The addresses and names of all symbols, as the linker has them.
+    ///
+    /// # Errors
+    /// If it is no ELF file.
+    pub fn symbols(&self) -> Result<Vec<(Range<u64>, &str)>> {
+        let symbols =
+            self.header()?.sections(LittleEndian, &*self.0)?.symbols(LittleEndian, &*self.0, SHT_SYMTAB)?;
+        let named = |symbol: &Sym64<LittleEndian>| {
+            let start = symbol.st_value.get(LittleEndian);
+            let name = symbols.symbol_name(LittleEndian, symbol).ok()?;
+            Some((start..start + symbol.st_size.get(LittleEndian), std::str::from_utf8(name).ok()?))
+        };
+        Ok(symbols.iter().filter_map(named).collect())
+    }
+
     /// The addresses of the one symbol whose name is so, as the linker has it, and so compiled.
     ///
     /// # Errors
     /// If there is none, or more than one.
     pub fn symbol(&self, is_it: impl Fn(&str) -> bool) -> Result<Range<u64>> {
-        let symbols =
-            self.header()?.sections(LittleEndian, &*self.0)?.symbols(LittleEndian, &*self.0, SHT_SYMTAB)?;
-        let named = |symbol: &&Sym64<LittleEndian>| {
-            let name = symbols.symbol_name(LittleEndian, symbol).ok();
-            name.and_then(|name| std::str::from_utf8(name).ok()).is_some_and(&is_it)
-        };
-        let mut found = symbols.iter().filter(named);
+        let symbols = self.symbols()?;
+        let mut found = symbols.into_iter().filter(|(_, name)| is_it(name));
         match (found.next(), found.next()) {
-            (Some(symbol), None) => {
-                let start = symbol.st_value.get(LittleEndian);
-                Ok(start..start + symbol.st_size.get(LittleEndian))
-            }
-            (found, _) => {
-                Err(anyhow!("the image has {} such symbol", if found.is_none() { "no" } else { "not one" }))
-            }
+            (Some((addresses, _)), None) => Ok(addresses),
+            (None, _) => Err(anyhow!("the image has no such symbol")),
+            _ => Err(anyhow!("the image has more than one such symbol")),
         }
     }
 

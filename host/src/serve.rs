@@ -19,7 +19,7 @@
 //! | `sandbox`       | what the process can still ask of the kernel                    |
 //! | `process`       | host mode as a child process                                    |
 
-mod client_memory;
+pub mod client_memory;
 pub(crate) mod clock;
 mod control;
 pub mod process;

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 pub use memory_table::{MemoryTable, MemoryTableError, Region};
-pub use slot::{Slot, SocketFile};
+pub use slot::{Slot, SocketFile, serve_connection};
 
 /// The longest mount tag, in bytes.
 pub const LONGEST_TAG: usize = 254;

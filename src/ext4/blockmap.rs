@@ -75,7 +75,15 @@ impl<R: Region> BlockMapWalk<'_, '_, R> {
             let fault = BlockMapFault::Unreachable { logical: first };
             return Err(Damage::BlockMap { inode: self.inode.number, fault }.into());
         }
-        self.pending.take().map_or(Ok(()), |run| (self.visit)(run))
+        self.pending.take().map_or(Ok(()), |run| self.hand_out(run))
+    }
+
+    fn hand_out(&mut self, run: Run) -> Result<(), Error> {
+        if let Some(first) = run.physical {
+            let length = run.blocks.end.saturating_sub(run.blocks.start);
+            self.volume.check_owned(self.inode.number, first, length)?;
+        }
+        (self.visit)(run)
     }
 
     /// Hands out what is wanted of the blocks `covered`, which the number `block` stands for: itself if it is one.
@@ -94,6 +102,7 @@ impl<R: Region> BlockMapWalk<'_, '_, R> {
         if covered.end - covered.start == 1 {
             return self.add(Run { blocks: wanted, physical: Some(u64::from(block)) });
         }
+        self.volume.check_owned(self.inode.number, u64::from(block), 1)?;
         let numbers = self.volume.block(u64::from(block))?;
         let span = (covered.end - covered.start) / (numbers.len() / NUMBER) as u64;
         for index in (wanted.start - covered.start) / span..(wanted.end - covered.start).div_ceil(span) {
@@ -113,7 +122,7 @@ impl<R: Region> BlockMapWalk<'_, '_, R> {
                 return Ok(());
             }
         }
-        self.pending.replace(run).map_or(Ok(()), |run| (self.visit)(run))
+        self.pending.replace(run).map_or(Ok(()), |run| self.hand_out(run))
     }
 }
 

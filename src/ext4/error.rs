@@ -131,25 +131,6 @@ pub(super) enum Error {
     TransactionFull,
 }
 
-impl Error {
-    /// The error number to answer with. Damage is logged, with the inode that the request was about.
-    pub(super) fn answer(self, number: u64) -> Errno {
-        match self {
-            Self::Reply(errno) => errno,
-            Self::Corrupt(damage) => {
-                log::error!("ext4: serving inode {number}: {damage}");
-                Errno::EUCLEAN
-            }
-            Self::TransactionFull => {
-                log::error!(
-                    "ext4: serving inode {number}: one change takes more blocks than the journal can hold"
-                );
-                Errno::ENOSPC
-            }
-        }
-    }
-}
-
 impl From<Damage> for Error {
     fn from(damage: Damage) -> Self {
         Self::Corrupt(damage)
@@ -242,6 +223,45 @@ pub enum Damage {
         /// An inode of the circle.
         inode: u32,
     },
+    /// A block that two structures claim.
+    Claimed {
+        /// Its number.
+        block: u64,
+    },
+}
+
+/// What damage is about, as the superblock keeps it of the first error and of the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DamagePlace {
+    /// The structure, where Linux names a function of its own.
+    pub subject: &'static str,
+    /// The inode, if it is one's.
+    pub inode: Option<u32>,
+    /// The block; 0 where none is known.
+    pub block: u64,
+}
+
+impl Damage {
+    /// What it is about.
+    pub(super) fn place(&self) -> DamagePlace {
+        let of_inode = |subject, inode| DamagePlace { subject, inode: Some(inode), block: 0 };
+        let of_block = |subject, block| DamagePlace { subject, inode: None, block };
+        match *self {
+            Self::BlockOutOfRange { block, .. } => of_block("skerry: block number", block),
+            Self::Claimed { block } => of_block("skerry: block claimed twice", block),
+            Self::Group { .. } => of_block("skerry: group descriptor", 0),
+            Self::Inode { inode, .. } => of_inode("skerry: inode", inode),
+            Self::Extent { inode, .. } => of_inode("skerry: extent tree", inode),
+            Self::BlockMap { inode, .. } => of_inode("skerry: block map", inode),
+            Self::Directory { inode, .. } => of_inode("skerry: directory", inode),
+            Self::Attributes { inode, block, .. } => {
+                DamagePlace { block, ..of_inode("skerry: extended attributes", inode) }
+            }
+            Self::Inline { inode, .. } => of_inode("skerry: inline data", inode),
+            Self::Symlink { inode, .. } => of_inode("skerry: symbolic link", inode),
+            Self::OrphanList { inode } => of_inode("skerry: orphan list", inode),
+        }
+    }
 }
 
 impl fmt::Display for Damage {
@@ -264,6 +284,7 @@ impl fmt::Display for Damage {
             Self::Inline { inode, fault } => write!(f, "inline data of inode {inode}: {fault}"),
             Self::Symlink { inode, fault } => write!(f, "symbolic link {inode}: {fault}"),
             Self::OrphanList { inode } => write!(f, "the list of orphans goes in a circle at inode {inode}"),
+            Self::Claimed { block } => write!(f, "block {block} is claimed twice"),
         }
     }
 }

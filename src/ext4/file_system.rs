@@ -18,7 +18,7 @@ use crate::mem::region::Region;
 use crate::mem::{Sink, Source};
 
 /// The number of `node`'s inode.
-fn number(node: Node) -> u32 {
+pub(super) fn number(node: Node) -> u32 {
     u32::try_from(node.0 & u64::from(u32::MAX)).unwrap_or_default()
 }
 
@@ -68,7 +68,7 @@ impl<R: Region> Volume<R> {
         nodes: &[Node],
         mut operation: impl FnMut(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Errno> {
-        let first = nodes.first().map_or(0, |node| u64::from(number(*node)));
+        let first = nodes.first().map_or(0, |node| number(*node));
         let mut run = |volume: &mut Self| {
             volume.check_log()?;
             for node in nodes {
@@ -82,12 +82,12 @@ impl<R: Region> Volume<R> {
             }
             other => other,
         };
-        changed.map_err(|error| error.answer(first))
+        changed.map_err(|error| self.answer(error, first))
     }
 
     /// That the volume is not only read.
     fn check_log(&self) -> Result<(), Error> {
-        if self.log.is_some() { Ok(()) } else { Err(Errno::EROFS.into()) }
+        if self.log.is_some() { self.check_not_halted() } else { Err(Errno::EROFS.into()) }
     }
 }
 
@@ -109,14 +109,14 @@ impl<R: Region> FileSystem for Volume<R> {
                 self.remembered.set_name(directory, name, inode.node(), block);
                 Ok(inode.node())
             })
-            .map_err(|error| error.answer(number(directory).into()))
+            .map_err(|error| self.answer(error, number(directory)))
     }
 
     fn parent(&self, directory: Node) -> Result<Node, Errno> {
         self.directory(directory)
             .and_then(|directory| directory.parent())
             .and_then(|number| Ok(self.inode(number)?.node()))
-            .map_err(|error| error.answer(number(directory).into()))
+            .map_err(|error| self.answer(error, number(directory)))
     }
 
     fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
@@ -124,7 +124,7 @@ impl<R: Region> FileSystem for Volume<R> {
         if let Some(attributes) = self.remembered.attributes(node) {
             return Ok(attributes);
         }
-        let inode = self.file(node).map_err(|error| error.answer(number(node).into()))?;
+        let inode = self.file(node).map_err(|error| self.answer(error, number(node)))?;
         let attributes = inode.attributes(self.superblock.block_size);
         self.remembered.set_attributes(node, attributes, inode.block);
         Ok(attributes)
@@ -135,7 +135,7 @@ impl<R: Region> FileSystem for Volume<R> {
         if let Some(Range { start, end }) = known {
             return self
                 .put_bytes(start, end - start, sink)
-                .map_err(|error| error.answer(number(node).into()));
+                .map_err(|error| self.answer(error, number(node)));
         }
         self.file(node)
             .and_then(|inode| match inode.kind {
@@ -143,7 +143,7 @@ impl<R: Region> FileSystem for Volume<R> {
                 FileKind::Directory => Err(Errno::EISDIR.into()),
                 _ => Err(Errno::EINVAL.into()),
             })
-            .map_err(|error| error.answer(number(node).into()))
+            .map_err(|error| self.answer(error, number(node)))
     }
 
     fn read_directory(
@@ -154,25 +154,25 @@ impl<R: Region> FileSystem for Volume<R> {
     ) -> Result<(), Errno> {
         self.directory(directory)
             .and_then(|directory| directory.read(offset, visit))
-            .map_err(|error| error.answer(number(directory).into()))
+            .map_err(|error| self.answer(error, number(directory)))
     }
 
     fn read_link(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
         self.file(node)
             .and_then(|inode| self.read_target(&inode, sink))
-            .map_err(|error| error.answer(number(node).into()))
+            .map_err(|error| self.answer(error, number(node)))
     }
 
     fn list_attributes(&self, node: Node, sink: &mut dyn Sink) -> Result<(), Errno> {
         self.file(node)
             .and_then(|inode| self.list_names(&inode, sink))
-            .map_err(|error| error.answer(number(node).into()))
+            .map_err(|error| self.answer(error, number(node)))
     }
 
     fn read_attribute(&self, node: Node, name: &[u8], sink: &mut dyn Sink) -> Result<(), Errno> {
         self.file(node)
             .and_then(|inode| self.read_value(&inode, name, sink))
-            .map_err(|error| error.answer(number(node).into()))
+            .map_err(|error| self.answer(error, number(node)))
     }
 
     fn status(&self) -> Result<FileSystemStatus, Errno> {
@@ -191,7 +191,7 @@ impl<R: Region> FileSystem for Volume<R> {
             }
             Ok(())
         };
-        check().map_err(|error: Error| error.answer(number(node).into()))
+        check().map_err(|error: Error| self.answer(error, number(node)))
     }
 
     fn write(
@@ -215,7 +215,7 @@ impl<R: Region> FileSystem for Volume<R> {
             }
             self.write_content(number(node), caller, position, source)
         };
-        write().map_err(|error: Error| error.answer(number(node).into()))
+        write().map_err(|error: Error| self.answer(error, number(node)))
     }
 
     fn create(
@@ -227,7 +227,7 @@ impl<R: Region> FileSystem for Volume<R> {
     ) -> Result<Node, Errno> {
         let parent = number(directory);
         let made = self.change(&[directory], |volume| volume.create_file(caller, parent, name, new))?;
-        self.inode(made).map(|inode| inode.node()).map_err(|error| error.answer(made.into()))
+        self.inode(made).map(|inode| inode.node()).map_err(|error| self.answer(error, made))
     }
 
     fn link(&mut self, caller: Caller, node: Node, directory: Node, name: &[u8]) -> Result<(), Errno> {
@@ -259,7 +259,7 @@ impl<R: Region> FileSystem for Volume<R> {
         let shortened = self.change(&[node], |volume| volume.change_attributes(caller, file, changes))?;
         // The change is made: what is left over is freed now, or by the next mount.
         if let Err(error) = self.finish_change(file, shortened) {
-            let errno = error.answer(file.into());
+            let errno = self.answer(error, file);
             log::error!("ext4: inode {file} was shortened, but not all behind its end is freed now: {errno}");
         }
         Ok(())
@@ -290,7 +290,7 @@ impl<R: Region> FileSystem for Volume<R> {
         if self.log.is_none() {
             return Ok(());
         }
-        self.file(node).map_err(|error| error.answer(number(node).into()))?;
+        self.file(node).map_err(|error| self.answer(error, number(node)))?;
         self.attended.open(number(node)).map_err(|_| Errno::ENFILE)
     }
 
@@ -304,14 +304,14 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn commit(&mut self) -> Result<(), Errno> {
-        self.commit_transaction().map_err(|error| error.answer(0))
+        self.store_errors().and_then(|()| self.commit_transaction()).map_err(|error| self.answer(error, 0))
     }
 
     fn synchronize(&mut self) -> Result<(), Errno> {
         if self.log.is_none() {
             return Ok(());
         }
-        self.flush_volume().map_err(|error| error.answer(0))
+        self.store_errors().and_then(|()| self.flush_volume()).map_err(|error| self.answer(error, 0))
     }
 }
 

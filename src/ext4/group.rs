@@ -105,6 +105,11 @@ pub enum GroupFault {
         /// The block.
         block: u64,
     },
+    /// An inode that has a name, or is open, is marked as free.
+    InodeInUse {
+        /// Its number.
+        inode: u32,
+    },
     /// An inode that was to be freed is free.
     FreeInode {
         /// Its number.
@@ -140,6 +145,7 @@ impl fmt::Display for GroupFault {
             Self::Bitmap { name, value } => write!(f, "{name} is {value}, which the bitmap contradicts"),
             Self::Metadata { block } => write!(f, "block {block} of its metadata is marked as free"),
             Self::FreeBlock { block } => write!(f, "block {block} is freed twice"),
+            Self::InodeInUse { inode } => write!(f, "inode {inode}, which is in use, is marked as free"),
             Self::FreeInode { inode } => write!(f, "inode {inode} is freed twice"),
             Self::InodeTable { start, length } => {
                 write!(f, "bg_inode_table of {length} blocks at {start} leaves the place it may be in")

@@ -22,6 +22,8 @@ use crate::mem::region::Region;
 pub(super) const ROOT: u32 = 2;
 /// Where the fields end that every inode has.
 pub(super) const GOOD_OLD_SIZE: usize = 128;
+/// `i_links_count` in the inode.
+pub(super) const LINKS_COUNT: usize = 0x1a;
 /// `i_block` in the inode.
 pub(super) const BLOCK_OFFSET: usize = 0x28;
 /// Where the two halves of the checksum lie.
@@ -245,7 +247,7 @@ impl<'v> Inode<'v> {
         verified: bool,
     ) -> Result<Self, InodeFault> {
         let mode = le16(raw, 0);
-        let links = le16(raw, 0x1a);
+        let links = le16(raw, LINKS_COUNT);
         if mode == 0 && links == 0 {
             return Err(InodeFault::NotInUse);
         }

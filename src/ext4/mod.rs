@@ -23,12 +23,13 @@
 //! | `inline`     | content in the inode                                             |
 //! | `dir`        | directories: reading and changing them; `dirent`: their records; `htree`, `hash`: their index |
 //! | `create`, `remove`, `rename`, `set_attributes` | the changes that a client asks for     |
+//! | `system_zone` | the blocks that hold the volume's own structures, and no file may have |
 //! | `attended`   | what is open, and orphans; `orphan`: their list on the volume    |
 //! | `xattr`      | extended attributes; `namespace`: their names; `ea_inode`: large values; `acl`: access control lists |
 //! | `symlink`    | targets of symbolic links                                        |
 //! | `status`     | what `statfs` tells                                              |
 //! | `file_system` | the volume as a `FileSystem`                                    |
-//! | `error`      | what can be wrong                                                |
+//! | `error`      | what can be wrong; `error_state`: what is noted of it, and what becomes of the volume |
 //! | `checksum`, `field` | sums and numbers as the format has them                   |
 //! | `testing`, `crash` | volumes for tests, and what a crash may leave of them      |
 
@@ -50,12 +51,15 @@ mod dir;
 mod dirent;
 mod ea_inode;
 mod error;
+mod error_state;
 mod extent;
 mod features;
 mod field;
 mod file_system;
 mod group;
 mod hash;
+#[cfg(test)]
+mod hostile;
 mod htree;
 mod inline;
 mod inode;
@@ -72,6 +76,7 @@ mod status;
 mod superblock;
 mod superblock_edit;
 mod symlink;
+mod system_zone;
 #[cfg(test)]
 mod testing;
 mod timestamp;
@@ -113,6 +118,7 @@ pub struct Volume<R: Region> {
     /// Where space was found last, and what must not be taken yet.
     recent: alloc::Recent,
     overhead: u64,
+    system_zone: system_zone::SystemZone,
     /// What is being changed; `None` on a volume that is only read.
     log: Option<journal::Log>,
     /// Why the volume is only read although it was to be written.
@@ -120,6 +126,8 @@ pub struct Volume<R: Region> {
     /// What is open, and orphans.
     attended: attended::Attended,
     clock: Clock,
+    /// What was found damaged.
+    errors: error_state::ErrorState,
     /// Which checksums need no second look.
     verified: verified::Verified,
     /// Where the files lie that were read last.
@@ -154,10 +162,12 @@ impl<R: Region> Volume<R> {
             totals: group::Totals::default(),
             recent: alloc::Recent::default(),
             overhead: 0,
+            system_zone: system_zone::SystemZone::default(),
             log: None,
             attended: attended::Attended::new(),
             read_only: None,
             clock: || Timestamp { seconds: 0, nanoseconds: 0 },
+            errors: error_state::ErrorState::default(),
             verified: verified::Verified::new(),
             remembered: remembered::Remembered::new(),
         }
@@ -166,6 +176,7 @@ impl<R: Region> Volume<R> {
     /// Checks every group descriptor and the root directory, and counts; `journal` is the journal's length in blocks.
     fn check(&mut self, journal: u32) -> Result<(), MountError> {
         self.totals = self.check_groups()?;
+        self.collect_system_zone(journal)?;
         self.overhead = status::overhead(&self.superblock, journal);
         if self.inode(inode::ROOT)?.kind != FileKind::Directory {
             let fault = InodeFault::NotDirectory;
@@ -199,7 +210,7 @@ impl<R: Region> Volume<R> {
                     Ok(())
                 })
             })
-            .map_err(|error| error.answer(node.0))
+            .map_err(|error| self.answer(error, file_system::number(node)))
     }
 
     /// The superblock.

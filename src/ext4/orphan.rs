@@ -35,8 +35,7 @@ pub(super) struct Removed {
 impl<R: Region> Volume<R> {
     /// The first orphan; 0 for none.
     pub(super) fn first_orphan(&self) -> Result<u32, Error> {
-        let (number, start) = self.superblock_place();
-        Ok(le32(self.block(number)?.get(start..).unwrap_or_default(), S_LAST_ORPHAN))
+        Ok(le32(self.superblock_bytes()?, S_LAST_ORPHAN))
     }
 
     /// Puts inode `number` at the head of the list. Part of an operation; [`note_added`](Self::note_added) follows it.
@@ -102,11 +101,14 @@ impl<R: Region> Volume<R> {
         }
     }
 
-    /// Goes on with every orphan that an earlier mount left: at mount.
+    /// Goes on with every orphan that an earlier mount left: at mount. Those of a volume in error are left alone.
     ///
     /// # Errors
     /// Damage of the list; whatever freeing them says.
     pub(super) fn reclaim_orphans(&mut self) -> Result<u32, Error> {
+        if self.is_in_error() {
+            return Ok(0);
+        }
         let mut reclaimed: u32 = 0;
         loop {
             let number = self.first_orphan()?;

@@ -99,7 +99,7 @@ impl<R: Region> Volume<R> {
             // It has names: it is being truncated, and whoever does that goes on.
             Ok(_) => {}
             Err(error) => {
-                let _ = error.answer(u64::from(number));
+                let _ = self.answer(error, number);
             }
         }
     }
@@ -107,7 +107,7 @@ impl<R: Region> Volume<R> {
     /// Frees the orphan `number`. If that fails it stays an orphan, for the next mount.
     pub(super) fn reclaim_or_log(&mut self, number: u32) {
         if let Err(error) = self.reclaim(number) {
-            let errno = error.answer(u64::from(number));
+            let errno = self.answer(error, number);
             log::error!("ext4: inode {number} has no name and is not freed now: {errno}");
         }
     }

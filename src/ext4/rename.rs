@@ -86,13 +86,21 @@ impl<R: Region> Volume<R> {
     /// Whether `directory` is `above`, or somewhere below it.
     fn is_within(&self, directory: u32, above: u32) -> Result<bool, Error> {
         let mut at = directory;
-        // A sound volume has no deeper path than it has inodes.
-        for _ in 0..self.superblock.s_inodes_count {
+        // Of a damaged volume they may go in a circle, which comes back to where it was after 1, 2, 4, 8 … steps (R. Brent's
+        // way to find one, in a few times as many steps as it has); and there are no more than inodes.
+        let (mut mark, mut next_mark) = (0, 1u32);
+        for step in 0..self.superblock.s_inodes_count {
             if at == above {
                 return Ok(true);
             }
             if at == ROOT {
                 return Ok(false);
+            }
+            if at == mark {
+                break;
+            }
+            if step == next_mark {
+                (mark, next_mark) = (at, next_mark.saturating_mul(2));
             }
             at = super::Directory::new(self, self.inode(at)?)?.parent()?;
         }

@@ -5,6 +5,7 @@
 
 use super::checksum::crc32c;
 use super::error::MountError;
+use super::error_state::{ERRORS_CONTINUE, STATE_ERROR};
 use super::features::{Compat, Incompat, RoCompat};
 use super::field::{bytes, le8, le16, le32, split64};
 use crate::mem::region::Region;
@@ -19,8 +20,6 @@ pub(super) const CHECKSUM_OFFSET: usize = 0x3fc;
 const MAGIC: u16 = 0xef53;
 /// `s_state`: unmounted cleanly.
 const STATE_VALID: u16 = 1;
-/// `s_state`: errors were found.
-const STATE_ERROR: u16 = 2;
 /// Bytes of all the fields that there are beyond the first 128 of an inode, `i_projid` the last.
 const DEFAULT_EXTRA_ISIZE: u16 = 32;
 /// `s_creator_os` of GNU Hurd, which uses the operating-system dependent fields of inodes for other things.
@@ -68,10 +67,10 @@ pub(super) struct Superblock {
     pub s_def_hash_version: u8,
     /// The user who may take reserved blocks like root.
     pub s_def_resuid: u32,
-    /// With `flex_bg`: how many neighbouring groups have their bitmaps and tables together, a power of two. Else 1.
-    pub groups_per_flex: u32,
     /// Bit 0: directory hashes take characters as signed; bit 1: as unsigned.
     pub s_flags: u32,
+    /// `s_errors`: what is to be done when damage is found.
+    s_errors: u16,
     checksum_seed: u32,
     pub compat: Compat,
     pub incompat: Incompat,
@@ -219,12 +218,8 @@ impl Superblock {
             s_hash_seed: [le32(raw, 0xec), le32(raw, 0xf0), le32(raw, 0xf4), le32(raw, 0xf8)],
             s_def_hash_version: le8(raw, 0xfc),
             s_def_resuid: u32::from(le16(raw, 0x50)),
-            groups_per_flex: if incompat.contains(Incompat::FLEX_BG) {
-                1u32.checked_shl(u32::from(le8(raw, 0x174))).unwrap_or(1)
-            } else {
-                1
-            },
             s_flags: le32(raw, 0x160),
+            s_errors: le16(raw, 0x3c),
             checksum_seed,
             compat,
             incompat,
@@ -245,6 +240,11 @@ impl Superblock {
     /// Whether directories may be longer than 4 GiB and hashed in three levels.
     pub(super) fn has_large_dir(&self) -> bool {
         self.incompat.contains(Incompat::LARGEDIR)
+    }
+
+    /// Whether nobody should change the volume once damage was found: everything but "continue", as Linux takes it.
+    pub(super) fn read_only_on_error(&self) -> bool {
+        self.s_errors != ERRORS_CONTINUE
     }
 
     /// Whether attribute values may lie in inodes of their own.

@@ -39,6 +39,12 @@ impl<R: Region> Volume<R> {
         Ok(())
     }
 
+    /// The superblock as the last operation left it.
+    pub(super) fn superblock_bytes(&self) -> Result<&[u8], Error> {
+        let (number, start) = self.superblock_place();
+        Ok(self.block(number)?.get(start..).unwrap_or_default())
+    }
+
     /// Makes the superblock say what is free, if it does not, and lets what was freed be taken again: the last step before a
     /// transaction is committed.
     ///
@@ -58,8 +64,7 @@ impl<R: Region> Volume<R> {
         let [i0, i1, i2, i3, ..] = free_inodes.to_le_bytes();
         let inodes = [i0, i1, i2, i3];
 
-        let (number, start) = self.superblock_place();
-        let raw = self.block(number)?.get(start..).unwrap_or_default();
+        let raw = self.superblock_bytes()?;
         let said = |offset| le32(raw, offset).to_le_bytes();
         let right = said(FREE_BLOCKS_LO) == low
             && (!wide || said(FREE_BLOCKS_HI) == high)

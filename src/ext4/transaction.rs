@@ -27,10 +27,20 @@ impl<R: Region> Volume<R> {
         &mut self,
         mut operation: impl FnMut(&mut Self) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.check_not_halted()?;
+        self.operate(&mut operation)
+    }
+
+    /// As [`atomically`](Self::atomically), also on a volume that is not changed any more because of damage: for the note of
+    /// that.
+    pub(super) fn operate<T>(
+        &mut self,
+        operation: &mut impl FnMut(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         if !self.log.as_mut().ok_or(Errno::EROFS)?.begin_operation() {
             return operation(self);
         }
-        let first = self.attempt(&mut operation);
+        let first = self.attempt(operation);
         if !matches!(first, Err(Error::TransactionFull)) {
             return first;
         }
@@ -39,7 +49,7 @@ impl<R: Region> Volume<R> {
             log.statistics.repeated += 1;
             log.begin_operation();
         }
-        self.attempt(&mut operation)
+        self.attempt(operation)
     }
 
     /// Runs `operation`, which has begun, and ends or undoes it.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Descriptor chains: from a head to the streams of a request (virtio 1.3, section 2.7.5).
+//! Descriptor chains: from a head to the streams of a request (virtio 1.3, sections 2.7.5 and 2.8.5).
 //!
 //! What the walk settles where the specification leaves room:
 //!
@@ -11,8 +11,8 @@
 //!   Linux's and Windows' drivers make such chains, and every device model takes them.
 
 use super::Fault;
-use super::desc::{DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, descriptor_table};
-use crate::mem::guest::{BadRange, VolatileSlice};
+use super::desc::{DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, PackedDescriptor, descriptor_table};
+use crate::mem::guest::{BadRange, GuestAddress, VolatileSlice};
 use crate::mem::scatter::{LoadError, Loader, ScatterReader, ScatterWriter};
 
 /// Most descriptors that a chain may have in an indirect table: as many as the largest queue has. It bounds
@@ -23,7 +23,10 @@ pub const MAX_INDIRECT: u32 = 32768;
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a chain that is not pushed is lost to the driver"]
 pub struct Token {
-    pub(super) head: u16,
+    /// How the driver knows the chain: in a split virtqueue its head, in a packed one the buffer id.
+    pub(super) id: u16,
+    /// How many places it takes in a packed virtqueue's ring.
+    pub(super) places: u16,
 }
 
 /// A request: what the driver wants to be read, and where it wants the answer.
@@ -88,14 +91,7 @@ pub(super) fn walk(
             (left, index) = (limit(length), 0);
             continue;
         }
-        if flags.contains(DescriptorFlags::WRITE) != writing {
-            if writing {
-                return Err(Fault::Order { head });
-            }
-            writing = true;
-            buffers.turn();
-        }
-        buffers.push(address, length).map_err(|cause| bad_buffer(head, cause))?;
+        add(buffers, &mut writing, head, address, length, flags)?;
         if !goes_on {
             break;
         }
@@ -105,6 +101,91 @@ pub(super) fn walk(
         buffers.turn();
     }
     Ok(())
+}
+
+/// Walks the chain that begins at the place `head` of a packed virtqueue's ring of `size` descriptors, and loads its buffers. The
+/// descriptors of a chain are in places that follow each other; in an indirect table, all are of the chain.
+#[inline(always)] // As `walk`.
+pub(super) fn walk_packed(
+    buffers: &mut Loader<'_>,
+    ring: VolatileSlice<'_>,
+    head: u16,
+    size: u16,
+    indirect: bool,
+) -> Result<Token, Fault> {
+    let memory = buffers.memory();
+    let mut writing = false;
+    let mut index = head;
+    let mut places = 0;
+    let id = loop {
+        if places == size {
+            return Err(too_long(head, ring.length()));
+        }
+        places += 1;
+        let PackedDescriptor { address, length, id, flags } = packed_descriptor(ring, head, index)?;
+        let goes_on = flags.contains(DescriptorFlags::NEXT);
+        if flags.contains(DescriptorFlags::INDIRECT) {
+            let whole = length > 0 && length.is_multiple_of(DESCRIPTOR_SIZE);
+            if !indirect || goes_on || !whole {
+                let indirect = if indirect { Indirect::Allowed } else { Indirect::NotNegotiated };
+                return Err(bad_indirect(head, indirect, goes_on, length));
+            }
+            let table = memory.volatile_slice(address, length).map_err(|cause| bad_table(head, cause))?;
+            let entries = length / DESCRIPTOR_SIZE;
+            if entries > MAX_INDIRECT {
+                return Err(too_long(head, length));
+            }
+            for entry in 0..u16::try_from(entries).unwrap_or(u16::MAX) {
+                let PackedDescriptor { address, length, flags, .. } = packed_descriptor(table, head, entry)?;
+                if flags.contains(DescriptorFlags::INDIRECT) {
+                    return Err(bad_indirect(head, Indirect::Nested, false, length));
+                }
+                // NEXT and the id mean nothing here (section 2.8.7).
+                add(buffers, &mut writing, head, address, length, flags)?;
+            }
+        } else {
+            add(buffers, &mut writing, head, address, length, flags)?;
+        }
+        if !goes_on {
+            break id;
+        }
+        index += 1;
+        if index == size {
+            index = 0;
+        }
+    };
+    if !writing {
+        buffers.turn();
+    }
+    Ok(Token { id, places })
+}
+
+#[inline(always)]
+fn packed_descriptor(table: VolatileSlice<'_>, head: u16, index: u16) -> Result<PackedDescriptor, Fault> {
+    match table.copy_out_words(descriptor_table::entry(index)) {
+        Ok(words) => Ok(PackedDescriptor::from_words(words)),
+        Err(_) => Err(bad_next(head, index, table.length())),
+    }
+}
+
+/// Adds the buffer of a descriptor of the chain at `head` to its stream; `writing` is whether a writable one has been met.
+#[inline(always)]
+fn add(
+    buffers: &mut Loader<'_>,
+    writing: &mut bool,
+    head: u16,
+    address: GuestAddress,
+    length: u32,
+    flags: DescriptorFlags,
+) -> Result<(), Fault> {
+    if flags.contains(DescriptorFlags::WRITE) != *writing {
+        if *writing {
+            return Err(Fault::Order { head });
+        }
+        *writing = true;
+        buffers.turn();
+    }
+    buffers.push(address, length).map_err(|cause| bad_buffer(head, cause))
 }
 
 /// The most descriptors that a chain may have in a table of `length` bytes. (A queue has no more than that in any case.)
@@ -158,7 +239,6 @@ mod tests {
     use super::super::driver_model::{Driver, INDIRECT, NEXT, PLAIN, RAM, WITH_INDIRECT, WRITE};
     use super::super::{Queue, QueueConfiguration, RingFeatures};
     use super::*;
-    use crate::mem::guest::GuestAddress;
     use crate::mem::scatter::{MAX_SEGMENTS, ScatterList};
     use crate::mem::{Sink, Source};
     use std::boxed::Box;
@@ -176,7 +256,7 @@ mod tests {
         driver.offer(head);
         let mut list = Box::<ScatterList>::default();
         let mut chain = queue.pop(&memory, &mut list)?.unwrap();
-        assert_eq!(chain.token, Token { head });
+        assert_eq!(chain.token, Token { id: head, places: 1 });
         let mut bytes = vec![0; chain.readable.remaining()];
         chain.readable.take(&mut bytes).unwrap();
         Ok((bytes, chain.writable.remaining()))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The descriptor, and the layout of the three parts of a split virtqueue (virtio 1.3, sections 2.7.5, 2.7.6 and
-//! 2.7.8). All fields are little-endian.
+//! The descriptors, and the layout of the three parts of a split virtqueue (virtio 1.3, sections 2.7.5, 2.7.6 and
+//! 2.7.8) and of a packed one (sections 2.8.13 and 2.8.14). All fields are little-endian.
 
 use crate::mem::guest::GuestAddress;
 
@@ -88,11 +88,58 @@ pub mod used_ring {
     }
 }
 
+/// The descriptor ring of a packed virtqueue, which both sides write: `pvirtq_desc` × size, each
+/// `addr[8] len[4] id[2] flags[2]`.
+pub mod descriptor_ring {
+    pub use super::descriptor_table::{ALIGNMENT, entry, length};
+
+    /// Where `len` is in a descriptor.
+    pub const LEN: usize = 8;
+    /// Where `id` is in a descriptor.
+    pub const ID: usize = 12;
+    /// Where `flags` is in a descriptor.
+    pub const FLAGS: usize = 14;
+    /// In `flags`: the driver's mark, its wrap counter when it made the descriptor available.
+    pub const AVAILABLE: u16 = 1 << 7;
+    /// In `flags`: the device's mark, its wrap counter when it used the descriptor. Until then, the opposite of the driver's.
+    pub const USED: u16 = 1 << 15;
+}
+
+/// An event suppression structure of a packed virtqueue, one of the driver and one of the device: `off_wrap[2] flags[2]`, which is
+/// read and written as one word.
+pub mod event_suppression {
+    /// Its address is a multiple of this.
+    pub const ALIGNMENT: usize = 4;
+    /// Its length in bytes.
+    pub const LENGTH: u32 = 4;
+    /// `flags`: the owner wants to be told of everything.
+    pub const ENABLE: u16 = 0;
+    /// `flags`: of nothing.
+    pub const DISABLE: u16 = 1;
+    /// `flags`: of the descriptor that `off_wrap` names. Under `EVENT_IDX` only.
+    pub const DESCRIPTOR: u16 = 2;
+    /// The bits of `flags` that have a meaning.
+    pub const FLAGS_MASK: u16 = 3;
+
+    /// The word with these fields.
+    #[must_use]
+    pub const fn word(off_wrap: u16, flags: u16) -> u32 {
+        off_wrap as u32 | (flags as u32) << 16
+    }
+
+    /// `off_wrap` and `flags` of a word.
+    #[must_use]
+    pub const fn fields(word: u32) -> (u16, u16) {
+        let [o0, o1, f0, f1] = word.to_le_bytes();
+        (u16::from_le_bytes([o0, o1]), u16::from_le_bytes([f0, f1]))
+    }
+}
+
 bitflags::bitflags! {
-    /// `virtq_desc.flags`. Bits that the specification does not define are ignored.
+    /// `virtq_desc.flags`, and those of `pvirtq_desc.flags` that are not marks. Bits that the specification does not define are ignored.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct DescriptorFlags: u16 {
-        /// `VIRTQ_DESC_F_NEXT`: the chain goes on at `next`.
+        /// `VIRTQ_DESC_F_NEXT`: the chain goes on, at `next` or with the next descriptor of a packed ring.
         const NEXT = 1;
         /// `VIRTQ_DESC_F_WRITE`: the device writes the buffer; else it reads it.
         const WRITE = 2;
@@ -101,7 +148,7 @@ bitflags::bitflags! {
     }
 }
 
-/// A descriptor, as the driver alleges it: a private copy, nothing of which has been checked.
+/// A descriptor of a split virtqueue, as the driver alleges it: a private copy, nothing of which has been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptor {
     /// `addr`: where the buffer begins.
@@ -128,6 +175,33 @@ impl Descriptor {
     }
 }
 
+/// A descriptor of a packed virtqueue, as the driver alleges it: a private copy, nothing of which has been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedDescriptor {
+    /// `addr`: where the buffer begins.
+    pub address: GuestAddress,
+    /// `len`: its length in bytes.
+    pub length: u32,
+    /// `id`: the driver's name for the chain, in its last descriptor.
+    pub id: u16,
+    /// `flags`, without the marks.
+    pub flags: DescriptorFlags,
+}
+
+impl PackedDescriptor {
+    /// Decodes a `struct pvirtq_desc` that was read as two little-endian words.
+    #[must_use]
+    pub const fn from_words([address, rest]: [u64; 2]) -> Self {
+        let [l0, l1, l2, l3, i0, i1, f0, f1] = rest.to_le_bytes();
+        Self {
+            address: GuestAddress(address),
+            length: u32::from_le_bytes([l0, l1, l2, l3]),
+            id: u16::from_le_bytes([i0, i1]),
+            flags: DescriptorFlags::from_bits_truncate(u16::from_le_bytes([f0, f1])),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +217,25 @@ mod tests {
                 next: 0x1234,
             }
         );
+    }
+
+    #[test]
+    fn a_packed_descriptor_is_taken_apart_field_by_field() {
+        assert_eq!(
+            PackedDescriptor::from_words([0x0807_0605_0403_0201, 0x8083_1234_0c0b_0a09]),
+            PackedDescriptor {
+                address: GuestAddress(0x0807_0605_0403_0201),
+                length: 0x0c0b_0a09,
+                id: 0x1234,
+                flags: DescriptorFlags::NEXT | DescriptorFlags::WRITE,
+            }
+        );
+    }
+
+    #[test]
+    fn an_event_suppression_structure_is_one_word_with_the_offset_below() {
+        assert_eq!(event_suppression::word(0x8001, 2).to_le_bytes(), [1, 0x80, 2, 0]);
+        assert_eq!(event_suppression::fields(0x0002_8001), (0x8001, 2));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)]
 
+pub mod packed;
+
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::Arc;
@@ -26,6 +28,55 @@ pub const INDIRECT: u16 = 4;
 pub const PLAIN: RingFeatures = RingFeatures::VERSION_1;
 pub const EVENT_IDX: RingFeatures = RingFeatures::VERSION_1.union(RingFeatures::EVENT_IDX);
 pub const WITH_INDIRECT: RingFeatures = RingFeatures::VERSION_1.union(RingFeatures::INDIRECT_DESC);
+
+/// What drivers of both kinds of virtqueue do, for the tests that are the same for both.
+pub trait RingDriver {
+    /// The RAM, for buffers.
+    fn ram(&mut self) -> &mut Driver;
+    /// Makes a chain of `(buffer, WRITE or 0)` available, which the driver knows by `id`; the device does not see it yet.
+    fn stage_chain(&mut self, id: u16, buffers: &[((u64, u32), u16)]);
+    /// Shows the device what was staged.
+    fn show_staged(&mut self);
+    /// A number that grows with what was made available.
+    fn shown(&self) -> u64;
+    /// Whether the device wants a kick for what was shown since [`shown`](Self::shown) said `old`.
+    fn kick_wanted_since(&self, old: u64) -> bool;
+    /// Takes the next chain that came back: its id, and how many bytes were written.
+    fn take(&mut self) -> Option<(u32, u32)>;
+    /// Asks the device to interrupt, or not to. Returns whether a chain came back meanwhile.
+    fn want(&self, wanted: bool) -> bool;
+}
+
+impl RingDriver for Driver {
+    fn ram(&mut self) -> &mut Driver {
+        self
+    }
+
+    fn stage_chain(&mut self, id: u16, buffers: &[((u64, u32), u16)]) {
+        self.chain(RAM, id, buffers);
+        self.stage(id);
+    }
+
+    fn show_staged(&mut self) {
+        self.show();
+    }
+
+    fn shown(&self) -> u64 {
+        u64::from(self.available)
+    }
+
+    fn kick_wanted_since(&self, old: u64) -> bool {
+        self.kick_wanted(u16::try_from(old).expect("an index"))
+    }
+
+    fn take(&mut self) -> Option<(u32, u32)> {
+        self.take_used()
+    }
+
+    fn want(&self, wanted: bool) -> bool {
+        self.want_interrupts(wanted)
+    }
+}
 
 /// A driver and its guest's RAM: the descriptor table, the two rings, and the rest for buffers.
 pub struct Driver {

@@ -6,9 +6,10 @@
 //! [`crate::mem`] for every access, and believes nothing that the driver wrote: a violation is a [`Fault`], after
 //! which the ring is to be stopped (the driver gets what `DEVICE_NEEDS_RESET` means), and nothing else is.
 //!
-//! * [`desc`]: the descriptor, and where the fields of a split ring are.
+//! * [`desc`]: the descriptors, and where the fields of the rings are.
 //! * [`chain`]: from a head to the two streams of a request, readable and writable.
-//! * [`split`]: the split ring.
+//! * [`split`]: the split ring, three areas of which each side writes its own.
+//! * [`packed`]: the packed ring, one area that both write.
 //! * [`notify`]: when the other side wants to be told.
 //!
 //! How a device goes over a queue, from the moment it takes it up:
@@ -28,6 +29,7 @@
 pub mod chain;
 pub mod desc;
 pub mod notify;
+pub mod packed;
 pub mod split;
 
 #[cfg(test)]
@@ -39,6 +41,7 @@ use core::fmt;
 
 pub use chain::{Chain, Token};
 pub use notify::Notify;
+pub use packed::PackedQueue;
 pub use split::SplitQueue;
 
 use crate::mem::guest::{BadRange, GuestAddress, GuestMemory};
@@ -54,41 +57,50 @@ bitflags::bitflags! {
         const EVENT_IDX = 1 << 29;
         /// `VIRTIO_F_VERSION_1`: not a legacy driver.
         const VERSION_1 = 1 << 32;
+        /// `VIRTIO_F_RING_PACKED`: the queue is a packed one.
+        const RING_PACKED = 1 << 34;
     }
 }
 
 /// Where a driver put a queue, and how it is to be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueConfiguration {
-    /// Number of descriptors, and of entries in each ring: a power of two, 2 … 32768.
+    /// Number of descriptors, and of entries in each ring: a power of two, 2 … 32768; of a packed queue any number, 1 … 32768.
     pub size: u16,
-    /// The descriptor table.
+    /// The descriptor table, or the descriptor ring of a packed queue.
     pub descriptors: GuestAddress,
-    /// The driver area: the available ring.
+    /// The driver area: the available ring, or the driver's event suppression structure.
     pub available: GuestAddress,
-    /// The device area: the used ring.
+    /// The device area: the used ring, or the device's event suppression structure.
     pub used: GuestAddress,
     /// What was negotiated. Bits that do not concern rings are left out (`from_bits_truncate`).
     pub features: RingFeatures,
     /// The index of the first entry of the available ring to take: 0 for a queue that was just set up, else what
-    /// [`Queue::position`] said when the queue was stopped. See [`SplitQueue::new`].
+    /// [`Queue::position`] said when the queue was stopped. See [`SplitQueue::new`]. For a packed one the position in its ring, with the
+    /// wrap counter in the highest bit: 0x8000 at first. See [`PackedQueue::new`].
     pub next: u16,
 }
 
-/// A virtqueue. Each method is described at [`SplitQueue`].
+/// A virtqueue. Each method is described at [`SplitQueue`]; [`PackedQueue`]'s do the same.
 #[derive(Debug)]
 pub enum Queue {
     /// A split virtqueue (section 2.7).
     Split(SplitQueue),
+    /// A packed virtqueue (section 2.8).
+    Packed(PackedQueue),
 }
 
 impl Queue {
     /// Checks a configuration and takes up the queue that it describes.
     ///
     /// # Errors
-    /// [`Fault`], as for [`SplitQueue::new`].
+    /// [`Fault`], as for [`SplitQueue::new`] and [`PackedQueue::new`].
     pub fn new(memory: &GuestMemory, configuration: &QueueConfiguration) -> Result<Self, Fault> {
-        SplitQueue::new(memory, configuration).map(Self::Split)
+        if configuration.features.contains(RingFeatures::RING_PACKED) {
+            PackedQueue::new(memory, configuration).map(Self::Packed)
+        } else {
+            SplitQueue::new(memory, configuration).map(Self::Split)
+        }
     }
 
     /// Whether there are chains to take. See [`SplitQueue::has_available`].
@@ -98,6 +110,7 @@ impl Queue {
     pub fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         match self {
             Self::Split(queue) => queue.has_available(memory),
+            Self::Packed(queue) => queue.has_available(memory),
         }
     }
 
@@ -113,6 +126,7 @@ impl Queue {
     ) -> Result<Option<Chain<'a>>, Fault> {
         match self {
             Self::Split(queue) => queue.pop(memory, list),
+            Self::Packed(queue) => queue.pop(memory, list),
         }
     }
 
@@ -124,6 +138,7 @@ impl Queue {
     pub fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
         match self {
             Self::Split(queue) => queue.push(memory, token, written),
+            Self::Packed(queue) => queue.push(memory, token, written),
         }
     }
 
@@ -135,6 +150,7 @@ impl Queue {
     pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         match self {
             Self::Split(queue) => queue.publish(memory),
+            Self::Packed(queue) => queue.publish(memory),
         }
     }
 
@@ -146,6 +162,7 @@ impl Queue {
     pub fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         match self {
             Self::Split(queue) => queue.disarm(memory),
+            Self::Packed(queue) => queue.disarm(memory),
         }
     }
 
@@ -156,27 +173,34 @@ impl Queue {
     pub fn arm(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         match self {
             Self::Split(queue) => queue.arm(memory),
+            Self::Packed(queue) => queue.arm(memory),
         }
     }
 
-    /// The index of the next entry of the available ring that will be taken (`GET_VRING_BASE`).
+    /// The index of the next entry of the available ring that will be taken, or the position in a packed queue's ring
+    /// (`GET_VRING_BASE`).
     #[must_use]
     pub fn position(&self) -> u16 {
         match self {
             Self::Split(queue) => queue.position(),
+            Self::Packed(queue) => queue.position(),
         }
     }
 }
 
-/// The parts of a split virtqueue, for messages.
+/// The parts of a virtqueue, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Area {
-    /// The descriptor table.
+    /// The descriptor table, or the descriptor ring.
     Descriptors,
     /// The available ring.
     Available,
     /// The used ring.
     Used,
+    /// The driver's event suppression structure.
+    DriverEvent,
+    /// The device's event suppression structure.
+    DeviceEvent,
 }
 
 impl fmt::Display for Area {
@@ -185,6 +209,8 @@ impl fmt::Display for Area {
             Self::Descriptors => "descriptor table",
             Self::Available => "available ring",
             Self::Used => "used ring",
+            Self::DriverEvent => "driver's event suppression structure",
+            Self::DeviceEvent => "device's event suppression structure",
         })
     }
 }
@@ -197,6 +223,18 @@ pub enum Fault {
     /// The queue size is not a power of two from 2 to 32768.
     Size {
         /// The size.
+        size: u16,
+    },
+    /// The size of a packed queue is not from 1 to 32768.
+    PackedSize {
+        /// The size.
+        size: u16,
+    },
+    /// On taking up a packed queue: a position behind its ring.
+    PackedResume {
+        /// The `next` of the configuration.
+        next: u16,
+        /// The queue size.
         size: u16,
     },
     /// A part of the queue does not begin at a multiple of its alignment.
@@ -310,6 +348,10 @@ impl fmt::Display for Fault {
         match *self {
             Self::Legacy => f.write_str("the driver did not accept VIRTIO_F_VERSION_1"),
             Self::Size { size } => write!(f, "queue size {size} is not a power of two from 2 to 32768"),
+            Self::PackedSize { size } => write!(f, "size {size} of a packed queue is not from 1 to 32768"),
+            Self::PackedResume { next, size } => {
+                write!(f, "cannot resume a packed queue of {size} at {next:#x}")
+            }
             Self::Alignment { area, address, alignment } => {
                 write!(f, "the {area} at {address} is not aligned to {alignment} bytes")
             }

@@ -201,7 +201,7 @@ impl SplitQueue {
         chain::walk(&mut buffers, table.slice(), head, self.indirect)?;
         self.next = self.next.wrapping_add(1);
         let (readable, writable) = buffers.into_streams();
-        Ok(Some(Chain { token: Token { head }, readable, writable }))
+        Ok(Some(Chain { token: Token { id: head, places: 1 }, readable, writable }))
     }
 
     /// Stages a chain as used. `written` is how many bytes of its writable part were written, from its beginning
@@ -215,7 +215,7 @@ impl SplitQueue {
         let element = used_ring::entry(self.slot(self.staged));
         let field = |offset| ring.u32_at(offset).map_err(placement(Area::Used));
         // Relaxed: the store of `used.idx` in `publish` releases both, and the buffers.
-        field(element)?.store(u32::from(token.head).to_le(), Ordering::Relaxed);
+        field(element)?.store(u32::from(token.id).to_le(), Ordering::Relaxed);
         field(element.wrapping_add(used_ring::LEN))?.store(written.to_le(), Ordering::Relaxed);
         self.staged = self.staged.wrapping_add(1);
         Ok(())

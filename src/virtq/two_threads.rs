@@ -9,7 +9,8 @@ use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::driver_model::{Driver, EVENT_IDX, PLAIN, WRITE};
+use super::driver_model::packed::PackedDriver;
+use super::driver_model::{Driver, EVENT_IDX, PLAIN, RingDriver, WRITE};
 use super::{Chain, Notify, Queue, RingFeatures};
 use crate::mem::guest::GuestMemory;
 use crate::mem::scatter::ScatterList;
@@ -77,12 +78,9 @@ fn device(memory: &GuestMemory, mut queue: Queue, kick: &Event, mut call: Interr
 }
 
 /// Keeps the ring more or less full for `duration`, in bursts; returns how many requests were answered.
-fn drive(driver: &mut Driver, kick: &Event, call: &Event, duration: Duration) -> u64 {
-    let slots = driver.configuration.size / 2;
-    let buffers: std::vec::Vec<u64> = (0..slots).map(|_| driver.buffer(16)).collect();
-    for (slot, &buffer) in (0..slots).zip(&buffers) {
-        driver.chain(super::driver_model::RAM, 2 * slot, &[((buffer, 8), 0), ((buffer + 8, 8), WRITE)]);
-    }
+fn drive(driver: &mut impl RingDriver, kick: &Event, call: &Event, duration: Duration) -> u64 {
+    let slots = driver.ram().configuration.size / 2;
+    let buffers: std::vec::Vec<u64> = (0..slots).map(|_| driver.ram().buffer(16)).collect();
     let mut free: std::vec::Vec<u16> = (0..slots).collect();
     let mut expected = std::vec![0; usize::from(slots)];
     let (mut sent, mut answered, mut burst) = (0, 0, 0x9e37_79b9_u32);
@@ -90,27 +88,28 @@ fn drive(driver: &mut Driver, kick: &Event, call: &Event, duration: Duration) ->
     let mut stopped = false;
     loop {
         burst = burst.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let old = driver.available;
+        let old = driver.shown();
         for _ in 0..=(burst >> 24) % u32::from(slots) {
             let Some(slot) = free.pop().filter(|_| !stopped) else { break };
             stopped = Instant::now() >= end;
             let number = if stopped { STOP } else { sent };
             sent += 1;
             expected[usize::from(slot)] = !number;
-            driver.write(buffers[usize::from(slot)], &number.to_le_bytes());
-            driver.stage(2 * slot);
+            let buffer = buffers[usize::from(slot)];
+            driver.ram().write(buffer, &number.to_le_bytes());
+            driver.stage_chain(2 * slot, &[((buffer, 8), 0), ((buffer + 8, 8), WRITE)]);
         }
-        if driver.available != old {
-            driver.show();
-            if driver.kick_wanted(old) {
+        if driver.shown() != old {
+            driver.show_staged();
+            if driver.kick_wanted_since(old) {
                 kick.raise();
             }
         }
-        driver.want_interrupts(false);
+        driver.want(false);
         let mut progress = false;
-        while let Some((id, length)) = driver.take_used() {
+        while let Some((id, length)) = driver.take() {
             let slot = id as usize / 2;
-            let reply = driver.read(buffers[slot] + 8, 8);
+            let reply = driver.ram().read(buffers[slot] + 8, 8);
             assert_eq!((&reply[..], length), (&u64::to_le_bytes(expected[slot])[..], 8));
             free.push(u16::try_from(slot).unwrap());
             answered += 1;
@@ -119,17 +118,25 @@ fn drive(driver: &mut Driver, kick: &Event, call: &Event, duration: Duration) ->
         if answered == sent && stopped {
             return answered;
         }
-        if !progress && !driver.want_interrupts(true) {
+        if !progress && !driver.want(true) {
             call.wait("driver");
         }
     }
 }
 
-fn run(features: RingFeatures, size: u16) {
-    // The index wraps soon after the beginning.
-    let mut driver = Driver::at(size, features, 65000, 1 << 16);
-    let memory = driver.memory();
-    let queue = Queue::new(&memory, &driver.configuration).unwrap();
+/// A split queue whose index wraps soon after the beginning.
+fn split(size: u16, features: RingFeatures) -> Driver {
+    Driver::at(size, features, 65000, 1 << 16)
+}
+
+/// A packed queue in the middle of its second lap.
+fn packed(size: u16, features: RingFeatures) -> PackedDriver {
+    PackedDriver::at(size, features, 1, size / 2)
+}
+
+fn run(mut driver: impl RingDriver + Send) {
+    let memory = driver.ram().memory();
+    let queue = Queue::new(&memory, &driver.ram().configuration).unwrap();
     let (kick, call) = (Event::default(), Event::default());
     let answered = thread::scope(|scope| {
         let (kick, interrupt) = (&kick, Interrupt(&call));
@@ -141,14 +148,18 @@ fn run(features: RingFeatures, size: u16) {
 
 #[test]
 fn no_wake_up_is_lost_with_event_indices() {
-    run(EVENT_IDX, 2);
-    run(EVENT_IDX, 16);
+    run(split(2, EVENT_IDX));
+    run(split(16, EVENT_IDX));
+    run(packed(2, EVENT_IDX));
+    run(packed(13, EVENT_IDX));
 }
 
 #[test]
 fn no_wake_up_is_lost_with_flags() {
-    run(PLAIN, 2);
-    run(PLAIN, 16);
+    run(split(2, PLAIN));
+    run(split(16, PLAIN));
+    run(packed(2, PLAIN));
+    run(packed(13, PLAIN));
 }
 
 /// Lets two threads begin each round at the same time, as nearly as can be.
@@ -181,15 +192,17 @@ fn stagger(round: u32) {
     }
 }
 
+/// A chain without a byte.
+const NOTHING: [((u64, u32), u16); 1] = [((0, 0), 0)];
+
 /// How long each pair of threads meets. The two sides miss each other within some tens of nanoseconds, so only an
 /// optimized build shows a missing barrier (about one round in a thousand then fails). The other tests the logic.
 const MEETINGS: Duration = Duration::from_millis(200);
 
 /// In each round the device publishes an answer, while the driver asks to be notified and looks once more.
-fn publish_against_the_driver_that_goes_to_sleep(features: RingFeatures) {
-    let mut driver = Driver::at(2, features, 65000, 64);
-    let memory = driver.memory();
-    let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
+fn publish_against_the_driver_that_goes_to_sleep(mut driver: impl RingDriver) {
+    let memory = driver.ram().memory();
+    let mut queue = Queue::new(&memory, &driver.ram().configuration).unwrap();
     queue.publish(&memory).unwrap();
     let (line, told) = (StartingLine::default(), AtomicU32::new(0));
     // Counted, because a panic in the middle would leave the other thread waiting.
@@ -214,16 +227,17 @@ fn publish_against_the_driver_that_goes_to_sleep(features: RingFeatures) {
         });
         let end = Instant::now() + MEETINGS;
         for round in (1..).step_by(3) {
-            driver.want_interrupts(false);
-            driver.offer(0);
+            driver.want(false);
+            driver.stage_chain(0, &NOTHING);
+            driver.show_staged();
             line.meet(1, round);
             line.meet(1, round + 1);
             stagger(round / 32);
-            let seen = driver.want_interrupts(true);
+            let seen = driver.want(true);
             line.over.store(Instant::now() >= end, Ordering::Relaxed);
             line.meet(1, round + 2);
             missed += u32::from(!seen && told.load(Ordering::Relaxed) == 0);
-            missed += u32::from(driver.take_used() != Some((0, 0)));
+            missed += u32::from(driver.take() != Some((0, 0)));
             if line.over.load(Ordering::Relaxed) {
                 break;
             }
@@ -233,10 +247,9 @@ fn publish_against_the_driver_that_goes_to_sleep(features: RingFeatures) {
 }
 
 /// In each round the driver makes a chain available, while the device asks to be kicked and looks once more.
-fn arm_against_the_driver_that_makes_a_chain_available(features: RingFeatures) {
-    let mut driver = Driver::at(2, features, 65000, 64);
-    let memory = driver.memory();
-    let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
+fn arm_against_the_driver_that_makes_a_chain_available(mut driver: impl RingDriver) {
+    let memory = driver.ram().memory();
+    let mut queue = Queue::new(&memory, &driver.ram().configuration).unwrap();
     let (line, found) = (StartingLine::default(), AtomicU32::new(0));
     // Counted, because a panic in the middle would leave the other thread waiting.
     let mut missed = 0;
@@ -264,14 +277,15 @@ fn arm_against_the_driver_that_makes_a_chain_available(features: RingFeatures) {
         for round in (1..).step_by(3) {
             line.meet(1, round);
             stagger(round / 32);
-            let old = driver.available;
-            driver.offer(0);
-            let kicked = driver.kick_wanted(old);
+            let old = driver.shown();
+            driver.stage_chain(0, &NOTHING);
+            driver.show_staged();
+            let kicked = driver.kick_wanted_since(old);
             line.meet(1, round + 1);
             missed += u32::from(!kicked && found.load(Ordering::Relaxed) == 0);
             line.over.store(Instant::now() >= end, Ordering::Relaxed);
             line.meet(1, round + 2);
-            missed += u32::from(driver.take_used() != Some((0, 0)));
+            missed += u32::from(driver.take() != Some((0, 0)));
             if line.over.load(Ordering::Relaxed) {
                 break;
             }
@@ -282,12 +296,16 @@ fn arm_against_the_driver_that_makes_a_chain_available(features: RingFeatures) {
 
 #[test]
 fn an_answer_and_the_wish_to_be_notified_never_miss_each_other() {
-    publish_against_the_driver_that_goes_to_sleep(EVENT_IDX);
-    publish_against_the_driver_that_goes_to_sleep(PLAIN);
+    for features in [EVENT_IDX, PLAIN] {
+        publish_against_the_driver_that_goes_to_sleep(split(2, features));
+        publish_against_the_driver_that_goes_to_sleep(packed(2, features));
+    }
 }
 
 #[test]
 fn a_request_and_the_wish_to_be_kicked_never_miss_each_other() {
-    arm_against_the_driver_that_makes_a_chain_available(EVENT_IDX);
-    arm_against_the_driver_that_makes_a_chain_available(PLAIN);
+    for features in [EVENT_IDX, PLAIN] {
+        arm_against_the_driver_that_makes_a_chain_available(split(2, features));
+        arm_against_the_driver_that_makes_a_chain_available(packed(2, features));
+    }
 }

@@ -115,6 +115,11 @@ impl Function {
         Ok(())
     }
 
+    /// Takes the address of the register `index`, whose memory is `bar`, away: 0 is none.
+    pub fn clear_bar(self, index: u8, bar: &Bar) {
+        self.write_address(FIRST + 4 * index, bar.is_64_bit, 0);
+    }
+
     fn write_address(self, offset: u8, is_64_bit: bool, address: u64) {
         self.write_u32(offset, address as u32);
         if is_64_bit {
@@ -138,7 +143,7 @@ impl MappedBar {
     /// # Errors
     /// [`BarError::Address`] if it was not placed, [`BarError::Map`].
     pub fn map(bar: Bar, index: u8, rights: Rights, space: &mut AddressSpace) -> Result<Self, BarError> {
-        // A BAR smaller than a page may share it with another device's: QEMU's firmware and `bridge` give each its own page,
+        // A BAR smaller than a page may share it with another device's: `placement` gives each its own page,
         // and if not, the second one to be mapped is refused.
         let start = bar.address & !(PAGE - 1);
         let length = (bar.address - start + bar.size).next_multiple_of(PAGE);

@@ -4,7 +4,7 @@
 //!
 //! Native hotplug (PCI Express Base 4.0, sections 6.7 and 7.5.3.10): the image powers the slot on and off through the Slot
 //! Control register. QEMU lets a plugged device answer once its slot has power, and takes it out when the slot loses power
-//! and the power indicator is off. The firmware has given each port a secondary bus and two windows.
+//! and the power indicator is off. [`super::placement`] has given each port a secondary bus and two windows.
 
 use core::fmt;
 use core::ops::Range;
@@ -37,12 +37,17 @@ const SLOT_EVENTS: u16 = 0b1_0001_1111;
 /// Slot status: a device is in the slot.
 const PRESENT: u16 = 1 << 6;
 
-/// Offsets in a bridge's header.
+/// Offsets in a bridge's header: primary, secondary and subordinate bus, a byte each, and the latency timer; the windows.
+const BUSES: u8 = 0x18;
 const SECONDARY_BUS: u8 = 0x19;
+const PORTS_WINDOW: u8 = 0x1c;
 const MEMORY_WINDOW: u8 = 0x20;
 const PREFETCHABLE_WINDOW: u8 = 0x24;
 const PREFETCHABLE_BASE_UPPER: u8 = 0x28;
 const PREFETCHABLE_LIMIT_UPPER: u8 = 0x2c;
+
+/// The unit of windows.
+const UNIT: u64 = 1 << 20;
 
 /// How long a device may take to answer after its slot has got power: a second, as section 6.6.1 of the specification.
 const POWER_ON_MICROSECONDS: u64 = 1_000_000;
@@ -61,7 +66,7 @@ pub struct RootPort {
 pub enum PortError {
     /// The function is not a root port with a slot.
     NotAPort(Function),
-    /// The firmware gave the port no secondary bus.
+    /// The port has no secondary bus.
     NoBus(Function),
     /// The slot is empty.
     Empty(Function),
@@ -75,7 +80,7 @@ impl fmt::Display for PortError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAPort(port) => write!(f, "{port} is not a PCI Express root port with a slot"),
-            Self::NoBus(port) => write!(f, "the firmware gave the port {port} no secondary bus"),
+            Self::NoBus(port) => write!(f, "the port {port} has no secondary bus"),
             Self::Empty(port) => write!(f, "no device is plugged into the port {port}"),
             Self::NoAnswer(port) => write!(f, "the device in the port {port} does not answer"),
             Self::NotReleased(port) => write!(f, "the device in the port {port} does not go"),
@@ -98,6 +103,23 @@ impl RootPort {
             },
         );
         port.ok_or(PortError::NotAPort(function))
+    }
+
+    /// Makes it lead to bus `bus`, of which it is the only way, and to these windows: whole units of 1 MiB, or empty. The one for I/O
+    /// ports is closed.
+    ///
+    /// # Safety
+    /// Nothing else decodes what is in the windows, and no device behind the port is in use.
+    pub(super) unsafe fn lead_to(self, bus: u8, memory: &Range<u64>, prefetchable: &Range<u64>) {
+        self.function.write_u32(BUSES, u32::from_le_bytes([self.function.bus, bus, bus, 0]));
+        // A base above its limit: no window. The upper half is status, cleared by ones.
+        self.function.write_u16(PORTS_WINDOW, 0x00f0);
+        let (base, limit) = window_ends(memory);
+        self.function.write_u32(MEMORY_WINDOW, window_register(base, limit));
+        let (base, limit) = window_ends(prefetchable);
+        self.function.write_u32(PREFETCHABLE_WINDOW, window_register(base, limit));
+        self.function.write_u32(PREFETCHABLE_BASE_UPPER, (base >> 32) as u32);
+        self.function.write_u32(PREFETCHABLE_LIMIT_UPPER, (limit >> 32) as u32);
     }
 
     /// Powers the slot on and waits until the device in it answers.
@@ -155,13 +177,13 @@ impl RootPort {
         self.function.write_u16(register, others | bits);
     }
 
-    /// The window for 32-bit memory that is not prefetchable: physical addresses. Empty if the firmware made none.
+    /// The window for 32-bit memory that is not prefetchable: physical addresses. Empty if there was no room for one.
     pub fn memory_window(self) -> Range<u64> {
         let (base, limit) = self.window(MEMORY_WINDOW);
         window_range(base, limit)
     }
 
-    /// The window for 64-bit prefetchable memory: physical addresses. Empty if the firmware made none.
+    /// The window for 64-bit prefetchable memory: physical addresses. Empty if there was no room for one.
     pub fn prefetchable_window(self) -> Range<u64> {
         let (base, limit) = self.window(PREFETCHABLE_WINDOW);
         let upper = |offset| u64::from(self.function.read_u32(offset)) << 32;
@@ -175,7 +197,17 @@ impl RootPort {
     }
 }
 
+/// The first and the last unit of a window, by their addresses; the wrong way round if it is empty.
+fn window_ends(window: &Range<u64>) -> (u64, u64) {
+    if window.is_empty() { (UNIT, 0) } else { (window.start, window.end - UNIT) }
+}
+
+/// Base and limit as a register has them, without what is above 4 GiB.
+fn window_register(base: u64, limit: u64) -> u32 {
+    (base >> 16) as u32 & 0xfff0 | limit as u32 & 0xfff0_0000
+}
+
 /// Both ends of a window are in units of 1 MiB, and the limit is its last unit.
 fn window_range(base: u64, limit: u64) -> Range<u64> {
-    if base <= limit && base != 0 { base..limit + (1 << 20) } else { 0..0 }
+    if base <= limit && base != 0 { base..limit + UNIT } else { 0..0 }
 }

@@ -8,6 +8,7 @@
 pub mod bar;
 pub mod bridge;
 pub mod msix;
+pub mod placement;
 
 use core::fmt;
 

@@ -132,7 +132,7 @@ pub struct Machine {
     console: Console,
     vm: RunningServer,
     host: RunningServer,
-    _virtiofsd: qemu::Process,
+    virtiofsd: qemu::Process,
     _volumes: Vec<NamedTempFile>,
     _directory: TempDir,
 }
@@ -211,7 +211,7 @@ impl Machine {
         let mut console = Console::start(&options)?;
         // The kernel looks for IDE disks when the client is up already.
         console.run("until [ -b /dev/sda ]; do sleep 0.05; done")?;
-        Ok(Self { console, vm, host, _virtiofsd: virtiofsd, _volumes: volumes, _directory: directory })
+        Ok(Self { console, vm, host, virtiofsd, _volumes: volumes, _directory: directory })
     }
 
     /// Mounts `peers` below `/mnt`, with this msize where there is one, or the kernel's choice.
@@ -283,6 +283,23 @@ impl Machine {
             eprintln!("skerry: round {} of {rounds}", round + 1);
         }
         Ok(())
+    }
+
+    /// The process id of the client's QEMU.
+    #[must_use]
+    pub fn client_process(&self) -> u32 {
+        self.console.process()
+    }
+
+    /// The process id of `peer`'s server, where it is a process of its own: for the service VM, its QEMU.
+    #[must_use]
+    pub fn server_process(&self, peer: Peer) -> Option<u32> {
+        match peer {
+            Peer::Vm => Some(self.vm.process_id()),
+            Peer::Host => Some(self.host.process_id()),
+            Peer::Virtiofsd => Some(self.virtiofsd.id()),
+            Peer::VirtFs | Peer::VirtioBlk | Peer::Ide => None,
+        }
     }
 
     /// Writes a text file below `/tmp` of that root.

@@ -12,14 +12,25 @@ use anyhow::{Context, Result};
 /// # Errors
 /// If there is no such process, or no account.
 pub fn processor_time(process: u32) -> Result<Duration> {
-    let mut nanoseconds = 0;
+    Ok(threads(process)?.iter().map(|(_, time)| time).sum())
+}
+
+/// The names of its threads, those that have not ended, with what each had of the processors.
+///
+/// # Errors
+/// As [`processor_time`].
+pub fn threads(process: u32) -> Result<Vec<(String, Duration)>> {
+    let mut threads = Vec::new();
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        let account = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let directory = thread?.path();
+        // A thread may end between the listing and the look at it.
+        let Ok(account) = fs::read_to_string(directory.join("schedstat")) else { continue };
         let time =
             account.split_whitespace().next().context("the kernel keeps no account (CONFIG_SCHED_INFO)")?;
-        nanoseconds += time.parse::<u64>()?;
+        let name = fs::read_to_string(directory.join("comm")).unwrap_or_default();
+        threads.push((name.trim_end().to_owned(), Duration::from_nanos(time.parse()?)));
     }
-    Ok(Duration::from_nanos(nanoseconds))
+    Ok(threads)
 }
 
 #[cfg(test)]
@@ -34,5 +45,16 @@ mod tests {
             std::hint::black_box((0..100_000_u64).sum::<u64>());
         }
         assert!(processor_time(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_thread_is_told_by_its_name() {
+        let worker = std::thread::Builder::new().name("worker".to_owned()).spawn(|| {
+            threads(std::process::id())
+                .unwrap()
+                .iter()
+                .any(|(name, time)| name == "worker" && !time.is_zero())
+        });
+        assert!(worker.unwrap().join().unwrap());
     }
 }

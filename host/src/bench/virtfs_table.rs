@@ -52,7 +52,7 @@ pub struct Cell {
     pub block: usize,
 }
 
-const fn cell(test: &'static str, pattern: &'static str, block: usize) -> Cell {
+pub(super) const fn cell(test: &'static str, pattern: &'static str, block: usize) -> Cell {
     Cell { test, pattern, block }
 }
 
@@ -100,7 +100,7 @@ pub fn run(extent: Extent) -> Result<()> {
 }
 
 /// Makes the file that is read and written: of bytes that are not zero, so that all of it is there.
-fn fill(tree: &Path, mebibytes: usize) -> Result<()> {
+pub(super) fn fill(tree: &Path, mebibytes: usize) -> Result<()> {
     let mut file = File::create(tree.join("data"))?;
     let some: Vec<u8> = (0..1_u32 << 20).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8 | 1).collect();
     (0..mebibytes).try_for_each(|_| file.write_all(&some)).context("cannot write the file for fio")
@@ -140,26 +140,30 @@ fn measure(
 
 /// The jobs of a round, for fio.
 fn jobs(order: &[Peer], extent: Extent) -> String {
-    let mut text = format!(
-        "[global]\nioengine=psync\ndirect=1\nsize={}m\ntime_based\nruntime={}ms\nstonewall\nnorandommap\n\
-         scramble_buffers=0\ngtod_reduce=1\n",
-        extent.size,
-        extent.window.as_millis()
-    );
+    let mut text = global(extent.size, extent.window);
     for (number, cell) in CELLS.iter().enumerate() {
-        for peer in order {
-            let directory = peer.directory();
-            text += &format!(
-                "[{number}-{directory}]\nfilename=/mnt/{directory}/data\nrw={}\nbs={}k\n",
-                cell.pattern, cell.block
-            );
-        }
+        text.extend(order.iter().map(|&peer| job(&format!("{number}-{}", peer.directory()), peer, cell)));
     }
     text
 }
 
+/// What all jobs have in common, for fio.
+pub(super) fn global(mebibytes: usize, window: Duration) -> String {
+    format!(
+        "[global]\nioengine=psync\ndirect=1\nsize={mebibytes}m\ntime_based\nruntime={}ms\nstonewall\nnorandommap\n\
+         scramble_buffers=0\ngtod_reduce=1\n",
+        window.as_millis()
+    )
+}
+
+/// The job of a cell and a peer, for fio.
+pub(super) fn job(name: &str, peer: Peer, cell: &Cell) -> String {
+    let (directory, Cell { pattern, block, .. }) = (peer.directory(), cell);
+    format!("[{name}]\nfilename=/mnt/{directory}/data\nrw={pattern}\nbs={block}k\n")
+}
+
 /// KiB/s of each job, in order, of what fio says.
-fn figures(said: &str) -> Result<Vec<f64>> {
+pub(super) fn figures(said: &str) -> Result<Vec<f64>> {
     let begin = said.find('{').context("that is no JSON")?;
     let all: Value = serde_json::from_str(&said[begin..])?;
     let jobs = all["jobs"].as_array().context("it has no jobs")?;

@@ -15,6 +15,8 @@ pub mod features {
     pub const EVENT_IDX: u64 = 1 << 29;
     /// `VIRTIO_F_VERSION_1`.
     pub const VERSION_1: u64 = 1 << 32;
+    /// `VIRTIO_F_RING_PACKED`. The driver here has split rings only.
+    pub const RING_PACKED: u64 = 1 << 34;
 }
 
 /// `VIRTQ_USED_F_NO_NOTIFY`: the device wants no kick. (Without `EVENT_IDX`.)

@@ -98,13 +98,13 @@ impl<S: RingServer> VhostUserBackendReqHandlerMut for Device<S> {
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
         check_queue(index)?;
-        self.set_next(base).map_err(handler_error)
+        self.set_base(base).map_err(handler_error)
     }
 
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         check_queue(index)?;
-        let next = self.stop_ring().map_err(handler_error)?;
-        Ok(VhostUserVringState::new(index, next.into()))
+        let base = self.stop_ring().map_err(handler_error)?;
+        Ok(VhostUserVringState::new(index, base))
     }
 
     fn set_vring_kick(&mut self, index: u8, file: Option<File>) -> Result<()> {

@@ -22,7 +22,8 @@ const MOUNT_TAG: u64 = 1 << 0;
 pub const PROTOCOL_FEATURES: u64 = 1 << 30;
 
 /// What a driver may negotiate.
-const DRIVER_FEATURES: u64 = MOUNT_TAG | features::INDIRECT_DESC | features::EVENT_IDX | features::VERSION_1;
+const DRIVER_FEATURES: u64 =
+    MOUNT_TAG | features::INDIRECT_DESC | features::EVENT_IDX | features::VERSION_1 | features::RING_PACKED;
 
 /// What a front end may accept.
 pub const OFFERED: u64 = DRIVER_FEATURES | PROTOCOL_FEATURES;
@@ -111,10 +112,22 @@ impl<S: RingServer> Device<S> {
         self.change(|device| device.size != size, |device| device.size = size)
     }
 
-    /// The ring's next available entry. It counts when the ring starts.
-    pub fn set_next(&mut self, next: u32) -> Result<()> {
-        self.next = u16::try_from(next).context("the ring's base")?;
+    /// Where the ring goes on (vhost-user, `VHOST_USER_SET_VRING_BASE`). It counts when the ring starts.
+    ///
+    /// Of a split ring it is the next available entry. Of a packed one there are two places, in one half of the number each: of the
+    /// next chain to take, and of the next used descriptor. They are the same here, since what was taken is answered before a
+    /// ring stops.
+    pub fn set_base(&mut self, base: u32) -> Result<()> {
+        let [low, high] = [base as u16, (base >> 16) as u16];
+        if high != if self.is_packed() { low } else { 0 } {
+            bail!("the client's ring cannot go on at {base:#x}");
+        }
+        self.next = low;
         Ok(())
+    }
+
+    fn is_packed(&self) -> bool {
+        self.features & features::RING_PACKED != 0
     }
 
     /// Where the ring is.
@@ -163,11 +176,12 @@ impl<S: RingServer> Device<S> {
         self.change(|device| device.enabled != enabled, |device| device.enabled = enabled)
     }
 
-    /// Stops the ring. Returns the next available entry to take.
-    pub fn stop_ring(&mut self) -> Result<u16> {
+    /// Stops the ring. Returns where it is to go on, as [`Device::set_base`] takes it.
+    pub fn stop_ring(&mut self) -> Result<u32> {
         self.stop()?;
         self.kick = None;
-        Ok(self.next)
+        let next = u32::from(self.next);
+        Ok(if self.is_packed() { next << 16 | next } else { next })
     }
 
     /// Forgets all that the client has said.

@@ -71,6 +71,17 @@ struct Shared {
     connection: Mutex<Option<UnixStream>>,
 }
 
+impl Shared {
+    fn new(number: u8) -> Self {
+        Self {
+            number,
+            ending: AtomicBool::new(false),
+            serving: AtomicBool::new(false),
+            connection: Mutex::new(None),
+        }
+    }
+}
+
 impl Slot {
     /// Listens at the socket's path for clients of slot `number`, whose rings `server` serves.
     ///
@@ -78,12 +89,7 @@ impl Slot {
     /// If the path cannot be listened at, or another process does.
     pub fn listen<S: RingServer>(number: u8, socket: &Socket, server: Arc<S>) -> Result<Self> {
         let listener = Arc::new(bind(&socket.path)?);
-        let shared = Arc::new(Shared {
-            number,
-            ending: AtomicBool::new(false),
-            serving: AtomicBool::new(false),
-            connection: Mutex::new(None),
-        });
+        let shared = Arc::new(Shared::new(number));
         let mut slot = Self { listener: listener.clone(), shared: shared.clone(), threads: Vec::new() };
         let (sender, connections) = channel();
         let tag = socket.tag.clone();
@@ -221,6 +227,13 @@ fn serve_each<S: RingServer>(
         // Release: see `wait_for_end`.
         shared.serving.store(false, Ordering::Release);
     }
+}
+
+/// Serves the client at the other end of `stream` in this thread, as slot `number`, until it hangs up or errs: what a [`Slot`]
+/// does with each connection, for tests.
+pub fn serve_connection<S: RingServer>(number: u8, tag: &str, stream: UnixStream, server: &Arc<S>) {
+    let device = Device::new(number, tag.to_owned(), server.clone());
+    serve(stream, &Shared::new(number), Arc::new(Mutex::new(device)));
 }
 
 /// Serves one client until it hangs up or errs.

@@ -12,10 +12,6 @@ use crate::ext4::group::{Group, GroupFault, GroupFlags, base_blocks, blocks_in_g
 use crate::ext4::{Superblock, Volume};
 use crate::mem::region::Region;
 
-/// Groups whose structures are looked for around a run of blocks. Groups that lie together (flex_bg) are 16, unless
-/// somebody chose otherwise.
-const NEIGHBOURHOOD: u32 = 64;
-
 /// Which bitmap of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BitmapKind {
@@ -104,25 +100,32 @@ impl<R: Region> Volume<R> {
         }
         bitmap::set(bits, length..bits_of_a_block);
         let free = bitmap::count_clear(bits);
+        if free != group.bg_free_blocks_count {
+            // Something is in use that is not the group's own: it would be taken again.
+            let value = group.bg_free_blocks_count;
+            let fault = GroupFault::Bitmap { name: "bg_free_blocks_count", value };
+            return Err(Damage::Group { group: number, fault }.into());
+        }
         // What is in place tells which blocks the last flush protects. Nobody reads it there before the descriptor says that
         // it was written.
         self.put_in_place(group.block_bitmap)?;
         let sum = self.new_checksum(group.block_bitmap, BitmapKind::Blocks)?;
         self.edit_group(number, |group| {
             group.clear_flag(GroupFlags::BLOCK_UNINIT);
-            group.set_free_blocks(free);
             group.set_block_bitmap_csum(sum);
-        })?;
-        let others = self.totals.free_blocks.saturating_sub(u64::from(group.bg_free_blocks_count));
-        self.totals.free_blocks = others.saturating_add(u64::from(free));
-        Ok(())
+        })
     }
 
-    /// Writes the inode bitmap of group `number` for the first time, if it never was. Flag and checksum are left to whoever
+    /// Writes the inode bitmap of `group`, which is group `number`, for the first time, if it never was. Flag and checksum are left to whoever
     /// takes the first inode.
-    pub(super) fn initialize_inode_bitmap(&mut self, group: &Group) -> Result<(), Error> {
+    pub(super) fn initialize_inode_bitmap(&mut self, number: u32, group: &Group) -> Result<(), Error> {
         if group.flags.contains(GroupFlags::INODE_UNINIT) {
             let end = self.superblock.s_inodes_per_group;
+            let value = group.bg_free_inodes_count;
+            if value != end {
+                let fault = GroupFault::Bitmap { name: "bg_free_inodes_count", value };
+                return Err(Damage::Group { group: number, fault }.into());
+            }
             let bits_of_a_block = self.superblock.block_size * 8;
             bitmap::set(self.new_block(group.inode_bitmap)?, end..bits_of_a_block);
         }
@@ -140,26 +143,12 @@ impl<R: Region> Volume<R> {
         Ok([0..base_blocks(superblock, number).min(length), blocks, inodes, table])
     }
 
-    /// That none of the blocks `run` of group `number` holds a structure of the volume, as far as its own group and those
-    /// whose structures lie together with its own know.
+    /// That none of the blocks `run` of group `number` holds a structure of the volume.
     pub(super) fn check_no_structure(&self, number: u32, run: &Range<u64>) -> Result<(), Error> {
-        let superblock = &self.superblock;
-        let fail = |block| Err(Damage::Group { group: number, fault: GroupFault::Metadata { block } }.into());
-        let first = first_block(superblock, number);
-        if run.start < first + u64::from(base_blocks(superblock, number)) {
-            return fail(run.start);
+        match self.system_zone.first_in(run) {
+            Some(block) => Err(Damage::Group { group: number, fault: GroupFault::Metadata { block } }.into()),
+            None => Ok(()),
         }
-        let together = superblock.groups_per_flex.min(NEIGHBOURHOOD);
-        let from = number - number % together;
-        for neighbour in from..from.saturating_add(together).min(superblock.group_count) {
-            for structure in self.group_structures(neighbour)? {
-                let block = run.start.max(structure.start);
-                if block < run.end.min(structure.end) {
-                    return fail(block);
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use super::bitmap;
 use super::cyclic;
 use super::group_bitmaps::BitmapKind;
 use crate::ext4::error::{Damage, Error};
+use crate::ext4::field::le16;
 use crate::ext4::group::{Group, GroupFault, GroupFlags, GroupSpace};
 use crate::ext4::{Volume, inode};
 use crate::fs::Errno;
@@ -146,7 +147,7 @@ impl<R: Region> Volume<R> {
         let reserved = u64::from(self.superblock.s_first_ino - 1).saturating_sub(before);
         let reserved = u32::try_from(reserved).unwrap_or(u32::MAX);
 
-        self.initialize_inode_bitmap(&group)?;
+        self.initialize_inode_bitmap(number, &group)?;
         let fresh = group.flags.contains(GroupFlags::INODE_UNINIT);
         let bits = if fresh {
             self.block(group.inode_bitmap)?
@@ -159,6 +160,11 @@ impl<R: Region> Volume<R> {
             let fault = GroupFault::Bitmap { name: "bg_free_inodes_count", value };
             return Err(Damage::Group { group: number, fault }.into());
         };
+        let taken = before.saturating_add(u64::from(bit)).saturating_add(1);
+        let taken = u32::try_from(taken).map_err(|_| Errno::ENOSPC)?;
+        if bit < group.used_inodes {
+            self.check_unused(number, taken)?;
+        }
         let set = |bits: &mut [u8]| bitmap::set(bits, bit..bit + 1);
         let sum = self.change_bitmap(&group, BitmapKind::Inodes, set)?;
         let Group { used_inodes, bg_used_dirs_count, .. } = group;
@@ -173,7 +179,22 @@ impl<R: Region> Volume<R> {
             group.set_inode_bitmap_csum(sum);
         })?;
         self.totals.free_inodes = self.totals.free_inodes.saturating_sub(1);
-        u32::try_from(before + u64::from(bit) + 1).map_err(|_| Errno::ENOSPC.into())
+        Ok(taken)
+    }
+
+    /// That inode `taken` of group `number`, which the bitmap says is free, has no names, is not open and is no orphan: what is
+    /// in it would be lost.
+    fn check_unused(&self, number: u32, taken: u32) -> Result<(), Error> {
+        let (block, range) = self.inode_place(taken)?;
+        let raw = self.block(block)?.get(range).unwrap_or_default();
+        let in_use = le16(raw, inode::LINKS_COUNT) != 0
+            || self.attended.is_open(taken)
+            || self.attended.front(taken).is_some();
+        if in_use {
+            let fault = GroupFault::InodeInUse { inode: taken };
+            return Err(Damage::Group { group: number, fault }.into());
+        }
+        Ok(())
     }
 }
 

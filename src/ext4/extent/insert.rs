@@ -57,6 +57,7 @@ impl<R: Region> Volume<R> {
         if let Some(extent) = path.before.filter(|extent| logical < extent.end()) {
             let rest = extent.tail(logical.saturating_sub(extent.logical));
             let (physical, blocks) = (rest.start, rest.length);
+            self.check_owned(tree.number, physical, blocks)?;
             return Ok(if extent.written {
                 Mapped::Written { physical, blocks }
             } else {

@@ -157,6 +157,7 @@ impl<'v, R: Region> ExtentWalk<'_, 'v, R> {
         if extent.end() <= self.wanted.start {
             return Ok(());
         }
+        self.volume.check_owned(self.inode.number, extent.start, extent.length)?;
         self.remember(extent, block);
         self.hole(extent.logical)?;
         let end = extent.end().min(self.wanted.end);

@@ -72,6 +72,7 @@ impl Tree {
         if !volume.holds(number, 1) {
             return Err(self.damage(ExtentFault::Physical { start: number, length: 1 }));
         }
+        volume.check_owned(self.number, number, 1)?;
         let block = volume.block(number)?;
         let summed = volume.superblock.has_metadata_csum();
         let reserved = if summed { TAIL } else { 0 };

@@ -21,7 +21,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::super::error::Error;
+use super::super::error::{Damage, Error};
 use super::area::Area;
 use super::format;
 use super::table::Table;
@@ -353,7 +353,7 @@ impl Log {
         // Nobody changes a block that he just freed, or one of the journal: only a damaged volume lets two structures
         // have the same block.
         if self.revokes(number) || self.area.holds(number) {
-            return Err(Errno::EUCLEAN.into());
+            return Err(Damage::Claimed { block: number }.into());
         }
         let data = self.staged.len();
         if !self.has_room(data + 1, self.revoked.len()) || self.staged.capacity() == data {
@@ -378,7 +378,7 @@ impl Log {
     pub(in crate::ext4) fn revoke(&mut self, number: u64) -> Result<(), Error> {
         self.check()?;
         if self.keeps(number) || self.area.holds(number) {
-            return Err(Errno::EUCLEAN.into());
+            return Err(Damage::Claimed { block: number }.into());
         }
         if self.revokes(number) {
             return Ok(());

@@ -6,6 +6,7 @@
 
 use super::super::checksum::crc32c_compensation;
 use super::super::error::{Error, MountError};
+use super::super::error_state::STATE_ERROR;
 use super::super::features::{Incompat, RoCompat};
 use super::super::field::{bytes, le16, le32, put, put_le16, put_le32};
 use super::super::superblock::{self, Superblock};
@@ -24,14 +25,12 @@ const KEPT_DESCRIPTORS: u64 = 64;
 const S_SNAPSHOT_ID: usize = 0x184;
 /// `s_feature_incompat`.
 const S_FEATURE_INCOMPAT: usize = 0x60;
-/// `s_state`: errors were found; `s_errors`: then nobody should write.
-const STATE_ERROR: u16 = 2;
-const ERRORS_READ_ONLY: u16 = 2;
 
 /// Words of eight bytes of the superblock that differ at most between mount and unmount: counts, times, `s_last_orphan`,
-/// `s_checksum` and what makes up for it, and a few.
-const WORDS_THAT_CHANGE: usize = 16;
+/// `s_checksum` and what makes up for it, and a few; and where an error was found, its 15.
+const WORDS_THAT_CHANGE: usize = 31;
 
+const IN_ERROR: &str = "errors were found in it, and it asks not to be written then: run `e2fsck -f IMAGE`";
 const NOT_WRITTEN: MountError = MountError::Journal("the region cannot be stored to, or not be flushed");
 
 /// Where a log goes on.
@@ -87,11 +86,23 @@ impl<R: Region> Volume<R> {
         volume.reread_superblock()?;
         volume.check(found.s_maxlen)?;
         volume.begin_log()?;
-        let reclaimed = volume.reclaim_orphans()?;
-        if reclaimed > 0 {
-            log::info!(
+        volume.resume_errors();
+        match volume.reclaim_orphans() {
+            Ok(0) => {}
+            Ok(reclaimed) => log::info!(
                 "ext4: {reclaimed} files that had no name any more, or were being shortened, are freed"
-            );
+            ),
+            Err(error @ Error::Corrupt(_)) => {
+                // The list is left to `e2fsck`.
+                volume.answer(error, 0);
+                volume.store_errors()?;
+                volume.commit_transaction()?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if volume.is_halted() {
+            log::warn!("ext4: the volume is only read: {IN_ERROR}");
+            volume.read_only = Some(IN_ERROR);
         }
         Ok(volume)
     }
@@ -119,7 +130,7 @@ impl<R: Region> Volume<R> {
     fn why_not_written(&self) -> Option<&'static str> {
         let Superblock { incompat, ro_compat, .. } = self.superblock;
         let raw = self.region.bytes(superblock::OFFSET, superblock::LENGTH).unwrap_or_default();
-        let (s_state, s_errors) = (le16(raw, 0x3a), le16(raw, 0x3c));
+        let s_state = le16(raw, 0x3a);
         if !incompat.contains(Incompat::EXTENTS) {
             return Some("its files are not mapped by extents");
         }
@@ -144,10 +155,8 @@ impl<R: Region> Volume<R> {
         if !RoCompat::KNOWN.contains(ro_compat) {
             return Some("it has a feature that is unknown here");
         }
-        if s_state & STATE_ERROR != 0 && s_errors == ERRORS_READ_ONLY {
-            return Some(
-                "errors were found in it, and it asks not to be written then: run `e2fsck -f IMAGE`",
-            );
+        if s_state & STATE_ERROR != 0 && self.superblock.read_only_on_error() {
+            return Some(IN_ERROR);
         }
         match self.journal_superblock() {
             Ok(Some(journal)) if journal.s_maxlen - journal.s_first < SMALLEST_LOG => {
@@ -379,14 +388,18 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// As [`unmount`](Self::unmount).
     pub fn rest(&mut self) -> Result<(), Errno> {
-        self.end_log().map_err(|error| error.answer(0))
+        self.end_log().map_err(|error| self.answer(error, 0))
     }
 
     fn end_log(&mut self) -> Result<(), Error> {
         if self.log.is_some() {
             // A clean volume has no orphans, so a file without a name goes although somebody has it open.
-            self.reclaim_orphans()?;
+            match self.reclaim_orphans() {
+                Err(error @ Error::Corrupt(_)) => _ = self.answer(error, 0),
+                other => _ = other?,
+            }
         }
+        self.store_errors()?;
         self.flush_volume()?;
         // Once more, so that what that copied home is durable, and only the kept blocks are missing there.
         self.flush_region()?;

@@ -124,6 +124,10 @@ impl Recovery<'_> {
                 _ => return Ok(end),
             }
         }
+        if cursor.left == 0 {
+            // Whoever writes a log keeps a gap between its end and its start.
+            return Err(MountError::Journal("its log goes once around without an end"));
+        }
         Ok(end)
     }
 

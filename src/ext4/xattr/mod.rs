@@ -145,6 +145,10 @@ impl<R: Region> Volume<R> {
         if inode.file_acl == 0 {
             return Ok(None);
         }
+        if !self.holds(inode.file_acl, 1) {
+            return Err(self.out_of_range(inode.file_acl));
+        }
+        self.check_owned(inode.number, inode.file_acl, 1)?;
         let raw = self.block(inode.file_acl)?;
         let place = block::check_header(raw, self.block_seed(inode.file_acl))
             .and_then(|()| Place::check(raw, BLOCK_HEADER, inode.file_acl, Rules::of(self.superblock())));

@@ -31,7 +31,7 @@ impl Device {
         for _ in 0..chain.readable.remaining() {
             chain.writable.put(&[0xaa]).unwrap();
         }
-        let (head, written) = (chain.token.head, chain.writable.written());
+        let (head, written) = (chain.token.id, chain.writable.written());
         self.queue.push(&self.memory, chain.token, written)?;
         Ok(Some(head))
     }
@@ -62,6 +62,7 @@ fn address_of(configuration: &mut QueueConfiguration, area: Area) -> &mut GuestA
         Area::Descriptors => &mut configuration.descriptors,
         Area::Available => &mut configuration.available,
         Area::Used => &mut configuration.used,
+        Area::DriverEvent | Area::DeviceEvent => unreachable!("a part of packed queues"),
     }
 }
 

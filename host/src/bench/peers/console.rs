@@ -69,6 +69,11 @@ impl Console {
         }
     }
 
+    /// The process id of the client's QEMU.
+    pub(super) fn process(&self) -> u32 {
+        self.vm.id()
+    }
+
     /// Ends the client in order.
     pub(super) fn end(&mut self) -> Result<()> {
         self.input = None;

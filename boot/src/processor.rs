@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What the processor is, and what of it is switched on at the start because it is there: the AVX registers, for copies.
+//!
+//! Features are told by CPUID (Intel SDM, volume 2, chapter "CPUID"); QEMU's translator by its signature in the leaf that is
+//! reserved for hypervisors.
+
+use core::arch::x86_64::{__cpuid, __cpuid_count};
+
+use x86_64::registers::control::{Cr4, Cr4Flags};
+use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
+
+use crate::copy::{Processor, Routine};
+
+/// The leaf of features, and what ECX says in it.
+const FEATURES: u32 = 1;
+const ECX_XSAVE: u32 = 1 << 26;
+const ECX_AVX: u32 = 1 << 28;
+const ECX_HYPERVISOR: u32 = 1 << 31;
+/// The leaf of further features, and what EBX and EDX say in it.
+const STRUCTURED_FEATURES: u32 = 7;
+const EBX_ERMS: u32 = 1 << 9;
+const EDX_FSRM: u32 = 1 << 4;
+/// The leaf with a hypervisor's signature in EBX, ECX, EDX; and that of QEMU's translator.
+const HYPERVISOR: u32 = 0x4000_0000;
+const TCG: [&[u8; 4]; 3] = [b"TCGT", b"CGTC", b"GTCG"];
+
+/// Switches AVX on where the processor has it, and chooses how to copy. Called once.
+pub fn prepare() -> Routine {
+    let processor = identify();
+    if processor.avx {
+        // SAFETY: the processor has XSAVE, so that the bit is allowed. It adds instructions, and takes none away.
+        unsafe { Cr4::update(|flags| flags.insert(Cr4Flags::OSXSAVE)) };
+        // SAFETY: OSXSAVE is set, the processor has AVX, and x87 and SSE are enabled with it, as they must be.
+        unsafe { XCr0::write(XCr0Flags::X87 | XCr0Flags::SSE | XCr0Flags::AVX) };
+    }
+    let routine = Routine::best_for(processor);
+    // SAFETY: `best_for` chooses what the processor has, and AVX was switched on above.
+    unsafe { routine.use_from_now_on() };
+    routine
+}
+
+fn identify() -> Processor {
+    let highest = __cpuid(0).eax;
+    let ecx = __cpuid(FEATURES).ecx;
+    let structured = (highest >= STRUCTURED_FEATURES).then(|| __cpuid_count(STRUCTURED_FEATURES, 0));
+    let emulated = ecx & ECX_HYPERVISOR != 0 && {
+        let leaf = __cpuid(HYPERVISOR);
+        [leaf.ebx, leaf.ecx, leaf.edx] == TCG.map(|word| u32::from_le_bytes(*word))
+    };
+    Processor {
+        emulated,
+        avx: ecx & ECX_XSAVE != 0 && ecx & ECX_AVX != 0,
+        fast_strings: structured.is_some_and(|leaf| leaf.ebx & EBX_ERMS != 0 || leaf.edx & EDX_FSRM != 0),
+    }
+}
