@@ -18,7 +18,7 @@ use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::event::Event;
-use crate::ring_driver::{Layout, Requests, Ring};
+use crate::ring_driver::{Layout, Requests, Ring, features};
 use crate::shared_memory::SharedMemory;
 
 /// What the front end's client looks like.
@@ -32,7 +32,7 @@ pub struct Options {
     pub in_flight: usize,
     /// The longest message, in bytes.
     pub longest: u32,
-    /// Virtio features to accept, of those that are offered.
+    /// Virtio features to accept, of those that are offered. Packed rings are not: the driver here has split ones.
     pub features: u64,
 }
 
@@ -66,7 +66,7 @@ impl FrontEnd {
         if offered & protocol == 0 {
             bail!("the backend offers features {offered:#x}, without protocol features");
         }
-        let features = offered & (options.features | protocol);
+        let features = offered & (options.features & !features::RING_PACKED | protocol);
         let wanted = VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::MQ;

@@ -249,7 +249,7 @@ impl PackedQueue {
     ///
     /// # Errors
     /// [`Fault::Placement`]: the queue must not be used again.
-    #[inline(always)]
+    #[inline(never)] // Once a pass, and out of the way of split queues.
     pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         let passed = core::mem::take(&mut self.unpublished);
         if let Some((index, flags)) = self.first.take() {
