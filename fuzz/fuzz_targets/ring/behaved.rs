@@ -229,11 +229,11 @@ impl Driver {
 
     /// One pass of the device.
     fn drain(&mut self, memory: &GuestMemory, queue: &mut Queue, budget: u8, written: u16) {
-        let (mut readable, mut writable) = (ScatterList::new(), ScatterList::new());
+        let mut list = ScatterList::new();
         let old = self.used;
         let mut answered = Vec::new();
         for _ in 0..budget {
-            let popped = queue.pop(memory, &mut readable, &mut writable).unwrap();
+            let popped = queue.pop(memory, &mut list).unwrap();
             let Some(Chain { token, readable: mut from, writable: mut to }) = popped else {
                 assert!(self.offered.is_empty(), "every chain is seen");
                 break;

@@ -333,10 +333,10 @@ fn act(device: &mut Device, memory: &GuestMemory, step: &Step, backend: &mut Bac
 fn act_on_queue(queue: &mut Queue, memory: &GuestMemory, step: &Step) -> Result<(), Fault> {
     match *step {
         Step::Drain { budget, consume } => {
-            let (mut readable, mut writable) = (ScatterList::new(), ScatterList::new());
+            let mut list = ScatterList::new();
             queue.disarm(memory)?;
             for _ in 0..budget {
-                let Some(chain) = queue.pop(memory, &mut readable, &mut writable)? else { break };
+                let Some(chain) = queue.pop(memory, &mut list)? else { break };
                 let Chain { token, readable: mut from, writable: mut to } = chain;
                 assert!(u32::try_from(from.remaining() + to.remaining()).is_ok());
                 if consume {
