@@ -13,7 +13,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=(wire session model split_ring volume journal vhost_user)
+targets=(wire session model split_ring packed_ring volume journal vhost_user)
 
 usage() {
     cat <<USAGE

@@ -10,8 +10,9 @@ mod ring;
 
 use libfuzzer_sys::fuzz_target;
 use ring::Input;
+use skerry::virtq::RingFeatures;
 
 fuzz_target!(|input: Input| match input {
     Input::Behaved(input) => ring::behaved::run(&input),
-    Input::Hostile(input) => ring::hostile::run(&input),
+    Input::Hostile(input) => ring::hostile::run(&input, RingFeatures::empty()),
 });

@@ -159,7 +159,7 @@ impl Place {
     }
 }
 
-fn configuration(setting: &Setting) -> QueueConfiguration {
+fn configuration(setting: &Setting, further: RingFeatures) -> QueueConfiguration {
     let size = if setting.size < 16 { 1 << setting.size } else { setting.size };
     let available = RAM + u64::from(descriptor_table::length(size));
     let used = (available + u64::from(available_ring::length(size, true))).next_multiple_of(4);
@@ -168,7 +168,7 @@ fn configuration(setting: &Setting) -> QueueConfiguration {
         Some(places) => places.map(Place::address),
     };
     let [descriptors, available, used] = places.map(GuestAddress);
-    let mut features = RingFeatures::VERSION_1;
+    let mut features = RingFeatures::VERSION_1 | further;
     features.set(RingFeatures::EVENT_IDX, setting.features & 1 != 0);
     features.set(RingFeatures::INDIRECT_DESC, setting.features & 2 != 0);
     features.set(RingFeatures::VERSION_1, setting.features & 0x1c != 0x1c);
@@ -204,10 +204,11 @@ impl Notify for Calls {
     }
 }
 
-pub fn run(script: &Script) {
+/// Runs a script with a queue of which `further` features were negotiated, whatever it says.
+pub fn run(script: &Script, further: RingFeatures) {
     let guest = Guest::new(script);
     let memory = guest.memory();
-    let mut setting = configuration(&script.setting);
+    let mut setting = configuration(&script.setting, further);
     let mut device = if script.session {
         let limits = SessionLimits { max_fids: 16, max_msize: 1 << 16 };
         let mut connection = Box::new(Connection::new(limits));
@@ -226,7 +227,7 @@ pub fn run(script: &Script) {
                 act(&mut device, &memory, step, &mut backend);
             }
             Step::Attach(new) => {
-                setting = configuration(new);
+                setting = configuration(new, further);
                 match &mut device {
                     Device::Queue(queue) => *queue = taken_up(&memory, &setting),
                     Device::Session(connection) => {
@@ -273,7 +274,9 @@ pub fn run(script: &Script) {
 fn taken_up(memory: &GuestMemory, setting: &QueueConfiguration) -> Option<Queue> {
     let queue = Queue::new(memory, setting);
     if let Ok(queue) = &queue {
-        assert!(setting.size.is_power_of_two() && setting.features.contains(RingFeatures::VERSION_1));
+        let any_size = setting.features.contains(RingFeatures::RING_PACKED);
+        assert!(any_size && setting.size <= 1 << 15 || setting.size.is_power_of_two());
+        assert!(setting.features.contains(RingFeatures::VERSION_1));
         assert_eq!(queue.position(), setting.next);
     }
     queue.map_err(|fault| assert_ne!(fault.to_string(), "")).ok()

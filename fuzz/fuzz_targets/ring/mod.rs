@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The parts of the target `split_ring`.
+//! The parts of the targets `split_ring` and `packed_ring`.
 
 pub mod behaved;
 pub mod hostile;
