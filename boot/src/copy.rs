@@ -5,8 +5,7 @@
 //!
 //! There are three. 64 bytes an iteration through SSE registers, which every x86-64 processor has; 128 through AVX registers; and the
 //! string instruction `rep movsb`, which a processor that says so (ERMS, FSRM) does at the width of its caches. An emulated
-//! processor says so, too, but does one byte at a time: QEMU's translator takes 35 times as long for `rep movsb` as for
-//! SSE, and AVX takes two thirds of SSE's time or less, because less is translated for each byte.
+//! processor says so, too, but does one byte at a time; and AVX takes half of SSE's instructions, each of which is translated.
 //!
 //! The routines are assembly because a compiler may turn a Rust copy loop back into a call of `memcpy`. They use registers that no
 //! interrupt handler saves: the handlers call no Rust.
