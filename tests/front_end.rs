@@ -143,6 +143,8 @@ fn the_same_memory_told_again_changes_nothing(mode: Mode) {
     let (mut front_end, mut client) = client(&volume, 0);
     front_end.share_memory().unwrap();
     is_served(&mut client);
+    // What the server writes comes after a while.
+    assert!(server.transcript().wait_for("client 0: attached", Duration::from_secs(10)).is_some());
     let log = server.transcript().last(1000);
     assert_eq!(log.iter().filter(|line| line.contains("client 0: attached")).count(), 1, "{log:#?}");
 }
