@@ -34,7 +34,7 @@ const IN_ERROR: &str = "errors were found in it, and it asks not to be written t
 const NOT_WRITTEN: MountError = MountError::Journal("the region cannot be stored to, or not be flushed");
 
 /// Where a log goes on.
-enum Start {
+pub(super) enum Start {
     /// Empty, with this sequence number.
     Empty(u32),
     /// Behind what it holds.
@@ -168,7 +168,7 @@ impl<R: Region> Volume<R> {
 
     /// Puts what the journal holds in place, as far as that is to be, and makes the journal one of the form that is
     /// written here.
-    fn recover(&mut self, found: &JournalSuperblock) -> Result<(Log, Start), MountError> {
+    pub(super) fn recover(&mut self, found: &JournalSuperblock) -> Result<(Log, Start), MountError> {
         let needed = self.superblock.incompat.contains(Incompat::RECOVER);
         if found.s_start != 0 && !needed {
             return Err(MountError::JournalNotEmpty);

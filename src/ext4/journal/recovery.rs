@@ -218,6 +218,7 @@ impl Recovery<'_> {
         let revoked = self.revoked(region, end);
         let size = self.block_size as usize;
         let outside = MountError::Journal("it is not in the region");
+        let mut newest = BTreeMap::new();
         self.each_block(region, end, &revoked, &mut |region, tag, sequence, position| {
             let block = region.bytes(self.area.offset(position), size).ok_or(outside)?;
             if !self.superblock.data_is_sound(tag, sequence, block) {
@@ -226,11 +227,20 @@ impl Recovery<'_> {
             if tag.number >= self.blocks_count || self.area.holds(tag.number) {
                 return Err(MountError::Journal("a transaction changes a block that is not the volume's"));
             }
+            if log.keeps(tag.number) {
+                newest.insert(tag.number, position);
+            }
             Ok(())
         })?;
         self.each_block(region, end, &revoked, &mut |region, tag, _, position| {
-            if log.keeps(tag.number) && !tag.escaped {
-                return log.adopt(tag.number, position).ok_or(MountError::Journal("it is too small"));
+            if log.keeps(tag.number) {
+                if newest.get(&tag.number) != Some(&position) {
+                    return Ok(());
+                }
+                if !tag.escaped {
+                    return log.adopt(tag.number, position).ok_or(MountError::Journal("it is too small"));
+                }
+                // It cannot be read where it lies.
             }
             let home = tag.number * u64::from(self.block_size);
             region.copy_within(self.area.offset(position), home, size).ok_or(outside)?;

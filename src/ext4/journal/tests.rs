@@ -7,6 +7,7 @@ mod crash;
 use std::vec::Vec;
 
 use super::*;
+use crate::ext4::Superblock;
 use crate::ext4::error::{Damage, Error};
 use crate::ext4::testing::{Image, NOON, Numbers, TestVolume};
 use crate::fs::Errno;
@@ -128,6 +129,43 @@ fn journals_that_others_wrote_are_recovered_as_e2fsck_does() {
             assert_eq!(byte(&ours, size, 1903), if first { 0xd3 } else { 0 }, "revoked");
         }
     }
+}
+
+#[test]
+fn a_kept_block_that_begins_with_the_magic_number_is_read_as_it_was_written() {
+    // Block 1 has the group descriptors.
+    let image = Image::new("8M", &["-b", "4096"], |_| {});
+    let mut volume = image.mount_writable();
+    let magic = [0xc0, 0x3b, 0x39, 0x98];
+    let change = volume.atomically(|volume| {
+        volume.block_mut(1)?[..4].copy_from_slice(&magic);
+        Ok(())
+    });
+    change.unwrap();
+    volume.commit_transaction().unwrap();
+    assert_eq!(volume.block(1).unwrap()[..4], magic);
+}
+
+#[test]
+fn of_a_kept_block_the_newest_version_counts_also_if_it_is_escaped() {
+    let image = Image::new("8M", &["-b", "4096"], |_| {});
+    let content = image.file() + "-content";
+    let (old, new) = (image.file() + "-old", [0xc0, 0x3b, 0x39, 0x98].repeat(1024));
+    std::fs::write(&old, [0xd1; 4096]).unwrap();
+    std::fs::write(&content, &new).unwrap();
+    image.debugfs_script(&[
+        "journal_open",
+        &std::format!("journal_write -b 1 {old}"),
+        &std::format!("journal_write -b 1 {content}"),
+        "journal_close",
+    ]);
+    let bytes = image.bytes();
+    let superblock = Superblock::read(&bytes).unwrap();
+    let mut volume = Volume::unchecked(bytes, superblock);
+    let found = volume.journal_superblock().unwrap().unwrap();
+    let (log, _) = volume.recover(&found).unwrap();
+    assert_eq!(log.newest(1), None);
+    assert!(volume.region[4096..8192] == new);
 }
 
 #[test]

@@ -106,7 +106,11 @@ impl Log {
     }
 
     /// Sees to it that no block of the running transaction has a header, before anything of its own is stored: what lay there before
-    /// may have been a commit block, and with the new sequence number alone it would be one of this transaction. Returns where the commit block will lie in the region, and whether a block of data was escaped.
+    /// may have been a commit block, and with the new sequence number alone it would be one of this transaction. Returns where
+    /// the commit block will lie in the region, and whether a block of data was escaped.
+    ///
+    /// A kept block is not escaped, as it is read where it lies in the log. It would have to be of group descriptors, the first of
+    /// which begins with the magic number: a block bitmap at block 2,553,887,680.
     fn clear_headers<R: Region>(&mut self, region: &mut R) -> Option<(u64, bool)> {
         let mut position = self.start;
         let mut any_escaped = false;
@@ -115,7 +119,8 @@ impl Log {
             for &entry in chunk {
                 position = self.area.after(position, 1);
                 let offset = self.area.offset(position);
-                let escaped = region.bytes(offset, 4)? == MAGIC.to_be_bytes();
+                let (number, _) = self.copies.get(entry)?;
+                let escaped = !self.keeps(number) && region.bytes(offset, 4)? == MAGIC.to_be_bytes();
                 if escaped {
                     region.bytes_mut(offset, 4)?.fill(0);
                     any_escaped = true;
