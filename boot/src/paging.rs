@@ -15,7 +15,6 @@
 //! Intel SDM volume 3, chapter 5 ("Paging"), four levels. Large pages are used wherever they fit. The tables come
 //! from a fixed pool in the image's data, so that mapping a client's RAM takes nothing from the heap.
 
-use core::arch::x86_64::__cpuid;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering, compiler_fence};
@@ -26,6 +25,7 @@ use x86_64::structures::paging::PhysFrame;
 use x86_64::{PhysAddr, instructions::tlb};
 
 use crate::layout::{self, PAGE};
+use crate::processor;
 use crate::pvh::RamRange;
 
 const PRESENT: u64 = 1;
@@ -295,5 +295,5 @@ pub fn heap(ram: RamRange) -> Range<u64> {
 
 fn processor_has_gigabyte_pages() -> bool {
     const EXTENDED_FEATURES: u32 = 0x8000_0001;
-    __cpuid(0x8000_0000).eax >= EXTENDED_FEATURES && __cpuid(EXTENDED_FEATURES).edx & (1 << 26) != 0
+    processor::leaf(EXTENDED_FEATURES).is_some_and(|leaf| leaf.edx & (1 << 26) != 0)
 }

@@ -5,7 +5,7 @@
 //! Features are told by CPUID (Intel SDM, volume 2, chapter "CPUID"); QEMU's translator by its signature in the leaf that is
 //! reserved for hypervisors.
 
-use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
 
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
@@ -25,6 +25,12 @@ const EDX_FSRM: u32 = 1 << 4;
 const HYPERVISOR: u32 = 0x4000_0000;
 const TCG: [&[u8; 4]; 3] = [b"TCGT", b"CGTC", b"GTCG"];
 
+/// Subleaf 0 of the leaf `number`, if the processor has it: a basic one, or one from 0x8000_0000 on.
+pub fn leaf(number: u32) -> Option<CpuidResult> {
+    const EXTENDED: u32 = 1 << 31;
+    (__cpuid(number & EXTENDED).eax >= number).then(|| __cpuid_count(number, 0))
+}
+
 /// Switches AVX on where the processor has it, and chooses how to copy. Called once.
 pub fn prepare() -> Routine {
     let processor = identify();
@@ -41,9 +47,8 @@ pub fn prepare() -> Routine {
 }
 
 fn identify() -> Processor {
-    let highest = __cpuid(0).eax;
     let ecx = __cpuid(FEATURES).ecx;
-    let structured = (highest >= STRUCTURED_FEATURES).then(|| __cpuid_count(STRUCTURED_FEATURES, 0));
+    let structured = leaf(STRUCTURED_FEATURES);
     let emulated = ecx & ECX_HYPERVISOR != 0 && {
         let leaf = __cpuid(HYPERVISOR);
         [leaf.ebx, leaf.ecx, leaf.edx] == TCG.map(|word| u32::from_le_bytes(*word))

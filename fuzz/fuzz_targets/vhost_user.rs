@@ -17,16 +17,15 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, LazyLock};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use skerry::mem::guest::GuestAddress;
 use skerry::server::{ExportList, Exports, LockTable, SessionLimits};
 use skerry::service::{Connection, Scratch};
-use skerry::virtq::{Notify, QueueConfiguration, RingFeatures};
+use skerry::virtq::Notify;
 use skerry::wire::{Tag, Tmessage, Tversion, VERSION};
 use skerry_fuzz::sequence::{Few, Rest};
 use skerry_host::serve::client_memory::{self, ClientMemory};
@@ -224,14 +223,7 @@ impl RingServer for Server {
 
     fn attach(&self, _slot: u8, ring: ClientRing<'_>) -> Result<Attached> {
         let ClientRing { memory, addresses, .. } = ring;
-        let configuration = QueueConfiguration {
-            size: u16::try_from(addresses.size).context("the ring's size")?,
-            descriptors: GuestAddress(addresses.desc),
-            available: GuestAddress(addresses.avail),
-            used: GuestAddress(addresses.used),
-            features: RingFeatures::from_bits_truncate(addresses.features),
-            next: addresses.next,
-        };
+        let configuration = addresses.queue()?;
         let mapped = ClientMemory::map(memory)?;
         // SAFETY: the connection is dropped before the mapping: it is the first field of `Attached`, and until then the local
         // that is declared last.

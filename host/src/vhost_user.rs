@@ -20,7 +20,9 @@ use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use skerry::mem::guest::GuestAddress;
+use skerry::virtq::{QueueConfiguration, RingFeatures};
 
 pub use memory_table::{MemoryTable, MemoryTableError, Region};
 pub use slot::{Slot, SocketFile, serve_connection};
@@ -69,6 +71,23 @@ pub struct RingAddresses {
     pub next: u16,
     /// Negotiated feature bits.
     pub features: u64,
+}
+
+impl RingAddresses {
+    /// The ring as the core takes it up.
+    ///
+    /// # Errors
+    /// If the size is none of a ring.
+    pub fn queue(&self) -> Result<QueueConfiguration> {
+        Ok(QueueConfiguration {
+            size: u16::try_from(self.size).context("the ring's size")?,
+            descriptors: GuestAddress(self.desc),
+            available: GuestAddress(self.avail),
+            used: GuestAddress(self.used),
+            features: RingFeatures::from_bits_truncate(self.features),
+            next: self.next,
+        })
+    }
 }
 
 /// All that a ring needs to be served.

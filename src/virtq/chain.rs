@@ -237,7 +237,7 @@ fn bad_buffer(head: u16, cause: LoadError) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::super::driver_model::{Driver, INDIRECT, NEXT, PLAIN, RAM, WITH_INDIRECT, WRITE};
-    use super::super::{Queue, QueueConfiguration, RingFeatures};
+    use super::super::{Queue, QueueConfiguration, Ring, RingFeatures};
     use super::*;
     use crate::mem::scatter::{MAX_SEGMENTS, ScatterList};
     use crate::mem::{Sink, Source};

@@ -62,30 +62,58 @@ bitflags::bitflags! {
     }
 }
 
-/// What a pass over a queue does with it, of whichever kind it is: so that the loop that serves is compiled for each kind by itself.
-/// Each method is described at [`SplitQueue`].
+/// What a device does with a queue, of whichever kind it is. A loop that is made for a `Ring` is compiled for each kind by itself.
+///
+/// After a [`Fault`] of any of these the queue must not be used again. Which there are is said for both kinds together.
 pub trait Ring {
-    /// See [`SplitQueue::disarm`].
+    /// Whether the driver has made chains available that were not taken yet.
     ///
     /// # Errors
-    /// [`Fault`]: the queue must not be used again.
-    fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault>;
+    /// [`Fault::Placement`], [`Fault::AvailableIndex`].
+    fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault>;
 
-    /// See [`SplitQueue::pop`].
+    /// The next chain that the driver made available, if there is one. It is loaded into the list, which is emptied
+    /// first.
     ///
     /// # Errors
-    /// [`Fault`]: the queue must not be used again.
+    /// Any [`Fault`] from [`Fault::Placement`] on.
     fn pop<'a>(
         &mut self,
         memory: &'a GuestMemory,
         list: &'a mut ScatterList,
     ) -> Result<Option<Chain<'a>>, Fault>;
 
-    /// See [`SplitQueue::push`].
+    /// Stages a chain as used. `written` is how many bytes of its writable part were written, from its beginning
+    /// on without a gap. The driver does not see it before [`publish`](Self::publish).
     ///
     /// # Errors
-    /// [`Fault`]: the queue must not be used again.
+    /// [`Fault::Placement`].
     fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault>;
+
+    /// Shows the driver all chains that were staged, with one store: of `used.idx`, or of a packed queue's flags; returns whether the
+    /// driver is to be notified of them ([`Notify::call`]).
+    ///
+    /// # Errors
+    /// [`Fault::Placement`].
+    fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault>;
+
+    /// Asks the driver not to kick, while the device looks at the ring by itself. A hint: kicks may come.
+    ///
+    /// # Errors
+    /// [`Fault::Placement`].
+    fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault>;
+
+    /// Asks the driver to kick when the next chain comes; returns whether it has come already. If so, no kick may
+    /// follow, and the device must go over the queue again.
+    ///
+    /// # Errors
+    /// [`Fault::Placement`], [`Fault::AvailableIndex`].
+    fn arm(&mut self, memory: &GuestMemory) -> Result<bool, Fault>;
+
+    /// The index of the next entry of the available ring that will be taken, or where the next chain of a packed queue begins, with the
+    /// wrap counter in the highest bit (`GET_VRING_BASE`).
+    #[must_use]
+    fn position(&self) -> u16;
 }
 
 /// Where a driver put a queue, and how it is to be used.
@@ -102,12 +130,12 @@ pub struct QueueConfiguration {
     /// What was negotiated. Bits that do not concern rings are left out (`from_bits_truncate`).
     pub features: RingFeatures,
     /// The index of the first entry of the available ring to take: 0 for a queue that was just set up, else what
-    /// [`Queue::position`] said when the queue was stopped. See [`SplitQueue::new`]. For a packed one the position in its ring, with the
+    /// [`Ring::position`] said when the queue was stopped. See [`SplitQueue::new`]. For a packed one the position in its ring, with the
     /// wrap counter in the highest bit: 0x8000 at first. See [`PackedQueue::new`].
     pub next: u16,
 }
 
-/// A virtqueue. Each method is described at [`SplitQueue`]; [`PackedQueue`]'s do the same.
+/// A virtqueue.
 #[derive(Debug)]
 pub enum Queue {
     /// A split virtqueue (section 2.7).
@@ -128,24 +156,18 @@ impl Queue {
             SplitQueue::new(memory, configuration).map(Self::Split)
         }
     }
+}
 
-    /// Whether there are chains to take. See [`SplitQueue::has_available`].
-    ///
-    /// # Errors
-    /// [`Fault`]: the queue must not be used again.
-    pub fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+impl Ring for Queue {
+    fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         match self {
             Self::Split(queue) => queue.has_available(memory),
             Self::Packed(queue) => queue.has_available(memory),
         }
     }
 
-    /// The next chain that the driver made available, if there is one. See [`SplitQueue::pop`].
-    ///
-    /// # Errors
-    /// [`Fault`]: the queue must not be used again.
     #[inline(always)]
-    pub fn pop<'a>(
+    fn pop<'a>(
         &mut self,
         memory: &'a GuestMemory,
         list: &'a mut ScatterList,
@@ -156,57 +178,38 @@ impl Queue {
         }
     }
 
-    /// Stages a chain as used, with `written` bytes of it written. See [`SplitQueue::push`].
-    ///
-    /// # Errors
-    /// [`Fault`]: the queue must not be used again.
     #[inline(always)]
-    pub fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
+    fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
         match self {
             Self::Split(queue) => queue.push(memory, token, written),
             Self::Packed(queue) => queue.push(memory, token, written),
         }
     }
 
-    /// Shows the driver what was staged; returns whether it wants to be notified. See [`SplitQueue::publish`].
-    ///
-    /// # Errors
-    /// [`Fault`]: the queue must not be used again.
     #[inline(always)]
-    pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+    fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         match self {
             Self::Split(queue) => queue.publish(memory),
             Self::Packed(queue) => queue.publish(memory),
         }
     }
 
-    /// Asks the driver not to kick. See [`SplitQueue::disarm`].
-    ///
-    /// # Errors
-    /// [`Fault`]: the queue must not be used again.
     #[inline(always)]
-    pub fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
+    fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         match self {
             Self::Split(queue) => queue.disarm(memory),
             Self::Packed(queue) => queue.disarm(memory),
         }
     }
 
-    /// Asks the driver to kick; returns whether chains came meanwhile. See [`SplitQueue::arm`].
-    ///
-    /// # Errors
-    /// [`Fault`]: the queue must not be used again.
-    pub fn arm(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+    fn arm(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         match self {
             Self::Split(queue) => queue.arm(memory),
             Self::Packed(queue) => queue.arm(memory),
         }
     }
 
-    /// The index of the next entry of the available ring that will be taken, or the position in a packed queue's ring
-    /// (`GET_VRING_BASE`).
-    #[must_use]
-    pub fn position(&self) -> u16 {
+    fn position(&self) -> u16 {
         match self {
             Self::Split(queue) => queue.position(),
             Self::Packed(queue) => queue.position(),
@@ -412,3 +415,24 @@ impl fmt::Display for Fault {
 }
 
 impl core::error::Error for Fault {}
+
+/// An error of a part of the queue. Errors are made out of line, so that the way without one does not step around them.
+fn placement(area: Area) -> impl Fn(BadRange) -> Fault {
+    #[cold]
+    #[inline(never)]
+    fn fault(area: Area, cause: BadRange) -> Fault {
+        Fault::Placement { area, cause }
+    }
+    move |cause| fault(area, cause)
+}
+
+/// # Errors
+/// [`Fault::Alignment`] for a part of the queue that does not begin at a multiple of `alignment`.
+fn check_alignment(area: Area, address: GuestAddress, alignment: usize) -> Result<(), Fault> {
+    let alignment = alignment as u64;
+    if address.0.is_multiple_of(alignment) {
+        Ok(())
+    } else {
+        Err(Fault::Alignment { area, address, alignment })
+    }
+}

@@ -15,8 +15,8 @@ use core::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
 use super::chain::{self, Chain, Token};
 use super::desc::{descriptor_ring, event_suppression};
 use super::notify::need_event;
-use super::{Area, Fault, QueueConfiguration, RingFeatures};
-use crate::mem::guest::{BadRange, Fields, GuestMemory, Structure};
+use super::{Area, Fault, QueueConfiguration, Ring, RingFeatures, check_alignment, placement};
+use crate::mem::guest::{Fields, GuestMemory, Structure};
 use crate::mem::scatter::ScatterList;
 
 /// The largest queue.
@@ -90,15 +90,6 @@ pub struct PackedQueue {
     told: bool,
 }
 
-fn placement(area: Area) -> impl Fn(BadRange) -> Fault {
-    #[cold]
-    #[inline(never)]
-    fn fault(area: Area, cause: BadRange) -> Fault {
-        Fault::Placement { area, cause }
-    }
-    move |cause| fault(area, cause)
-}
-
 impl PackedQueue {
     /// Checks a configuration and takes up the queue that it describes. `descriptors` is the descriptor ring, `available` the driver's
     /// event suppression structure, `used` the device's.
@@ -106,8 +97,8 @@ impl PackedQueue {
     /// The queue goes on at the position `next`: `0x8000` for a queue that was just set up, since both wrap counters begin with 1. What
     /// was taken before has been answered.
     ///
-    /// As for [`SplitQueue::new`](super::SplitQueue::new), the first [`publish`](Self::publish) asks for a notification in any case,
-    /// and kicks come after the first [`arm`](Self::arm). So begin with a pass over the queue; do not wait for a kick.
+    /// As for [`SplitQueue::new`](super::SplitQueue::new), the first [`publish`](Ring::publish) asks for a notification in any case,
+    /// and kicks come after the first [`arm`](Ring::arm). So begin with a pass over the queue; do not wait for a kick.
     ///
     /// # Errors
     /// [`Fault::Legacy`], [`Fault::PackedSize`], [`Fault::Alignment`], [`Fault::Placement`], [`Fault::PackedResume`].
@@ -119,16 +110,9 @@ impl PackedQueue {
         if size == 0 || size > MAX_SIZE {
             return Err(Fault::PackedSize { size });
         }
-        for (area, address, alignment) in [
-            (Area::Descriptors, descriptors, descriptor_ring::ALIGNMENT),
-            (Area::DriverEvent, available, event_suppression::ALIGNMENT),
-            (Area::DeviceEvent, used, event_suppression::ALIGNMENT),
-        ] {
-            let alignment = alignment as u64;
-            if !address.0.is_multiple_of(alignment) {
-                return Err(Fault::Alignment { area, address, alignment });
-            }
-        }
+        check_alignment(Area::Descriptors, descriptors, descriptor_ring::ALIGNMENT)?;
+        check_alignment(Area::DriverEvent, available, event_suppression::ALIGNMENT)?;
+        check_alignment(Area::DeviceEvent, used, event_suppression::ALIGNMENT)?;
         let position = Position::from_number(next);
         if position.index >= size {
             return Err(Fault::PackedResume { next, size });
@@ -179,12 +163,19 @@ impl PackedQueue {
         memory.structure(&mut self.device_event).and_then(|structure| structure.u32_at(0)).map_err(failed)
     }
 
-    /// Whether the driver has made a chain available that was not taken yet.
-    ///
-    /// # Errors
-    /// [`Fault::Placement`]: the queue must not be used again.
+    /// Whether `event` is among the last `passed` places before the one that is staged next.
+    fn has_passed(&self, event: Position, passed: u16) -> bool {
+        let new = self.staged.index;
+        // In numbers that go on where the ring begins anew: the place is of this lap, or of the one before.
+        let event =
+            if event.wrap == self.staged.wrap { event.index } else { event.index.wrapping_sub(self.size) };
+        need_event(event, new, new.wrapping_sub(passed))
+    }
+}
+
+impl Ring for PackedQueue {
     #[inline(always)]
-    pub fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+    fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         // Acquire: what the driver wrote before it marked the first descriptor of a chain as available (all of its descriptors, its
         // buffers) is read after the mark. Pairs with the write barrier that the driver has before it writes these flags (section
         // 2.8.21).
@@ -192,13 +183,8 @@ impl PackedQueue {
         Ok(self.next.is_available(flags))
     }
 
-    /// The next chain that the driver made available, if there is one. It is loaded into the list, which is emptied
-    /// first.
-    ///
-    /// # Errors
-    /// Any [`Fault`] from [`Fault::Placement`] on: the queue must not be used again.
     #[inline(always)]
-    pub fn pop<'a>(
+    fn pop<'a>(
         &mut self,
         memory: &'a GuestMemory,
         list: &'a mut ScatterList,
@@ -214,13 +200,8 @@ impl PackedQueue {
         Ok(Some(Chain { token, readable, writable }))
     }
 
-    /// Stages a chain as used. `written` is how many bytes of its writable part were written, from its beginning
-    /// on without a gap. The driver does not see it before [`publish`](Self::publish).
-    ///
-    /// # Errors
-    /// [`Fault::Placement`]: the queue must not be used again.
     #[inline(always)]
-    pub fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
+    fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
         let Position { index, .. } = self.staged;
         let failed = placement(Area::Descriptors);
         let ring = self.ring(memory)?;
@@ -244,13 +225,8 @@ impl PackedQueue {
         Ok(())
     }
 
-    /// Shows the driver all chains that were staged, with one store of flags; returns whether the driver is to
-    /// be notified of them ([`super::Notify::call`]).
-    ///
-    /// # Errors
-    /// [`Fault::Placement`]: the queue must not be used again.
     #[inline(never)] // Once a pass, and out of the way of split queues.
-    pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+    fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         let passed = core::mem::take(&mut self.unpublished);
         if let Some((index, flags)) = self.first.take() {
             // Release: all used descriptors and the buffers are there before the first one is marked. Pairs with the read
@@ -276,33 +252,15 @@ impl PackedQueue {
         Ok(wanted || !told)
     }
 
-    /// Whether `event` is among the last `passed` places before the one that is staged next.
-    fn has_passed(&self, event: Position, passed: u16) -> bool {
-        let new = self.staged.index;
-        // In numbers that go on where the ring begins anew: the place is of this lap, or of the one before.
-        let event =
-            if event.wrap == self.staged.wrap { event.index } else { event.index.wrapping_sub(self.size) };
-        need_event(event, new, new.wrapping_sub(passed))
-    }
-
-    /// Asks the driver not to kick, while the device looks at the ring by itself. A hint: kicks may come.
-    ///
-    /// # Errors
-    /// [`Fault::Placement`]: the queue must not be used again.
     #[inline(always)]
-    pub fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
+    fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         let word = event_suppression::word(0, event_suppression::DISABLE);
         // Relaxed: nothing depends on when the driver sees it.
         self.device_event(memory)?.store(word.to_le(), Ordering::Relaxed);
         Ok(())
     }
 
-    /// Asks the driver to kick when the next chain comes; returns whether it has come already. If so, no kick may
-    /// follow, and the device must go over the queue again.
-    ///
-    /// # Errors
-    /// [`Fault::Placement`]: the queue must not be used again.
-    pub fn arm(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+    fn arm(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         let word = if self.event_idx {
             event_suppression::word(self.next.number(), event_suppression::DESCRIPTOR)
         } else {
@@ -315,31 +273,8 @@ impl PackedQueue {
         self.has_available(memory)
     }
 
-    /// Where the next chain begins, with the wrap counter in the highest bit (`GET_VRING_BASE`).
-    #[must_use]
-    pub fn position(&self) -> u16 {
+    fn position(&self) -> u16 {
         self.next.number()
-    }
-}
-
-impl super::Ring for PackedQueue {
-    #[inline(always)]
-    fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
-        self.disarm(memory)
-    }
-
-    #[inline(always)]
-    fn pop<'a>(
-        &mut self,
-        memory: &'a GuestMemory,
-        list: &'a mut ScatterList,
-    ) -> Result<Option<Chain<'a>>, Fault> {
-        self.pop(memory, list)
-    }
-
-    #[inline(always)]
-    fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
-        self.push(memory, token, written)
     }
 }
 

@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicU16, Ordering, fence};
 use super::chain::{self, Chain, Token};
 use super::desc::{available_ring, descriptor_table, used_ring};
 use super::notify::need_event;
-use super::{Area, Fault, QueueConfiguration, RingFeatures};
-use crate::mem::guest::{BadRange, Fields, GuestMemory, Structure};
+use super::{Area, Fault, QueueConfiguration, Ring, RingFeatures, check_alignment, placement};
+use crate::mem::guest::{Fields, GuestMemory, Structure};
 use crate::mem::scatter::ScatterList;
 
 /// A split virtqueue.
@@ -36,16 +36,6 @@ pub struct SplitQueue {
     told: bool,
 }
 
-/// An error of a part of the queue. Errors are made out of line, so that the way without one does not step around them.
-fn placement(area: Area) -> impl Fn(BadRange) -> Fault {
-    #[cold]
-    #[inline(never)]
-    fn fault(area: Area, cause: BadRange) -> Fault {
-        Fault::Placement { area, cause }
-    }
-    move |cause| fault(area, cause)
-}
-
 fn load(field: &AtomicU16, order: Ordering) -> u16 {
     u16::from_le(field.load(order))
 }
@@ -62,8 +52,8 @@ impl SplitQueue {
     /// device died without telling its position, `used.idx` is that position, because chains are answered in order.
     ///
     /// What an earlier device published it may not have notified, and may have left kicks suppressed: the first
-    /// [`publish`](Self::publish) asks for a notification in any case, and kicks come after the first
-    /// [`arm`](Self::arm). So begin with a pass over the queue; do not wait for a kick.
+    /// [`publish`](Ring::publish) asks for a notification in any case, and kicks come after the first
+    /// [`arm`](Ring::arm). So begin with a pass over the queue; do not wait for a kick.
     ///
     /// # Errors
     /// [`Fault::Legacy`], [`Fault::Size`], [`Fault::Alignment`], [`Fault::Placement`], [`Fault::Resume`].
@@ -75,16 +65,9 @@ impl SplitQueue {
         if !size.is_power_of_two() || size < 2 {
             return Err(Fault::Size { size });
         }
-        for (area, address, alignment) in [
-            (Area::Descriptors, descriptors, descriptor_table::ALIGNMENT),
-            (Area::Available, available, available_ring::ALIGNMENT),
-            (Area::Used, used, used_ring::ALIGNMENT),
-        ] {
-            let alignment = alignment as u64;
-            if !address.0.is_multiple_of(alignment) {
-                return Err(Fault::Alignment { area, address, alignment });
-            }
-        }
+        check_alignment(Area::Descriptors, descriptors, descriptor_table::ALIGNMENT)?;
+        check_alignment(Area::Available, available, available_ring::ALIGNMENT)?;
+        check_alignment(Area::Used, used, used_ring::ALIGNMENT)?;
         let event_idx = features.contains(RingFeatures::EVENT_IDX);
         let mut queue = Self {
             size,
@@ -167,22 +150,15 @@ impl SplitQueue {
         self.available_index = index;
         Ok(index != self.next)
     }
+}
 
-    /// Whether the driver has made chains available that were not taken yet.
-    ///
-    /// # Errors
-    /// [`Fault::Placement`], [`Fault::AvailableIndex`]: the queue must not be used again.
-    pub fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+impl Ring for SplitQueue {
+    fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         self.look(memory)
     }
 
-    /// The next chain that the driver made available, if there is one. It is loaded into the list, which is emptied
-    /// first.
-    ///
-    /// # Errors
-    /// Any [`Fault`] from [`Fault::Placement`] on: the queue must not be used again.
     #[inline(always)]
-    pub fn pop<'a>(
+    fn pop<'a>(
         &mut self,
         memory: &'a GuestMemory,
         list: &'a mut ScatterList,
@@ -204,13 +180,8 @@ impl SplitQueue {
         Ok(Some(Chain { token: Token { id: head, places: 1 }, readable, writable }))
     }
 
-    /// Stages a chain as used. `written` is how many bytes of its writable part were written, from its beginning
-    /// on without a gap. The driver does not see it before [`publish`](Self::publish).
-    ///
-    /// # Errors
-    /// [`Fault::Placement`]: the queue must not be used again.
     #[inline(always)]
-    pub fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
+    fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
         let ring = self.used_ring(memory)?;
         let element = used_ring::entry(self.slot(self.staged));
         let field = |offset| ring.u32_at(offset).map_err(placement(Area::Used));
@@ -221,13 +192,8 @@ impl SplitQueue {
         Ok(())
     }
 
-    /// Shows the driver all chains that were staged, with one store of `used.idx`; returns whether the driver is to
-    /// be notified of them ([`super::Notify::call`]).
-    ///
-    /// # Errors
-    /// [`Fault::Placement`]: the queue must not be used again.
     #[inline(always)]
-    pub fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+    fn publish(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         let (old, new) = (self.published, self.staged);
         if old != new {
             // Release: the used elements and the buffers are there before `used.idx` says so. Pairs with the read
@@ -251,12 +217,8 @@ impl SplitQueue {
         Ok(wanted || !told)
     }
 
-    /// Asks the driver not to kick, while the device looks at the ring by itself. A hint: kicks may come.
-    ///
-    /// # Errors
-    /// [`Fault::Placement`]: the queue must not be used again.
     #[inline(always)]
-    pub fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
+    fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
         // Under `EVENT_IDX` the driver kicks when it passes `avail_event`; the one that is there stays behind.
         if !self.event_idx {
             // Relaxed: nothing depends on when the driver sees it.
@@ -265,12 +227,7 @@ impl SplitQueue {
         Ok(())
     }
 
-    /// Asks the driver to kick when the next chain comes; returns whether it has come already. If so, no kick may
-    /// follow, and the device must go over the queue again.
-    ///
-    /// # Errors
-    /// [`Fault::Placement`], [`Fault::AvailableIndex`]: the queue must not be used again.
-    pub fn arm(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
+    fn arm(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
         if self.event_idx {
             let event = self.used_field(memory, used_ring::avail_event(self.size))?;
             store(event, self.next, Ordering::Relaxed);
@@ -283,31 +240,8 @@ impl SplitQueue {
         self.look(memory)
     }
 
-    /// The index of the next entry of the available ring that will be taken (`GET_VRING_BASE`).
-    #[must_use]
-    pub fn position(&self) -> u16 {
+    fn position(&self) -> u16 {
         self.next
-    }
-}
-
-impl super::Ring for SplitQueue {
-    #[inline(always)]
-    fn disarm(&mut self, memory: &GuestMemory) -> Result<(), Fault> {
-        self.disarm(memory)
-    }
-
-    #[inline(always)]
-    fn pop<'a>(
-        &mut self,
-        memory: &'a GuestMemory,
-        list: &'a mut ScatterList,
-    ) -> Result<Option<Chain<'a>>, Fault> {
-        self.pop(memory, list)
-    }
-
-    #[inline(always)]
-    fn push(&mut self, memory: &GuestMemory, token: Token, written: u32) -> Result<(), Fault> {
-        self.push(memory, token, written)
     }
 }
 

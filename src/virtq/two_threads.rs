@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::driver_model::packed::PackedDriver;
 use super::driver_model::{Driver, EVENT_IDX, PLAIN, RingDriver, WRITE};
-use super::{Chain, Notify, Queue, RingFeatures};
+use super::{Chain, Notify, Queue, Ring, RingFeatures};
 use crate::mem::guest::GuestMemory;
 use crate::mem::scatter::ScatterList;
 use crate::mem::{Sink, Source};

@@ -11,12 +11,12 @@
 //! Each root port gets a bus of its own and a part of each window, for whatever will be plugged into it. PCI-to-PCI Bridge
 //! Architecture 1.2, section 3.2.5.
 
-use core::arch::x86_64::__cpuid;
 use core::ops::Range;
 
 use super::bridge::RootPort;
 use super::{Function, HEADER_TYPE, functions};
 use crate::layout::PAGE;
+use crate::processor;
 
 /// From the end of the largest RAM below 4 GiB (3 GiB) to the I/O APIC.
 const LOW: Range<u64> = 0xc000_0000..0xfec0_0000;
@@ -96,10 +96,7 @@ unsafe fn place_bars(function: Function, registers: u8, low: &mut Window, high: 
 }
 
 fn high_window() -> Window {
-    let width = if __cpuid(0x8000_0000).eax >= ADDRESS_WIDTHS {
-        (__cpuid(ADDRESS_WIDTHS).eax & 0xff).clamp(WIDTH.start, WIDTH.end)
-    } else {
-        WIDTH.start
-    };
+    let width = processor::leaf(ADDRESS_WIDTHS)
+        .map_or(WIDTH.start, |leaf| (leaf.eax & 0xff).clamp(WIDTH.start, WIDTH.end));
     Window(1 << (width - 1)..1 << width)
 }

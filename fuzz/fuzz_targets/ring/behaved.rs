@@ -10,7 +10,7 @@ use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::scatter::ScatterList;
 use skerry::mem::{Sink, Source};
 use skerry::virtq::desc::{available_ring, descriptor_table, used_ring};
-use skerry::virtq::{Chain, Queue, QueueConfiguration, RingFeatures};
+use skerry::virtq::{Chain, Queue, QueueConfiguration, Ring, RingFeatures};
 use skerry_fuzz::guarded::Guarded;
 use skerry_fuzz::sequence::{Few, Rest};
 

@@ -9,7 +9,7 @@ use skerry::mem::{Sink, Source};
 use skerry::server::{ExportList, Exports, LockTable, SessionLimits};
 use skerry::service::{Connection, Scratch, State};
 use skerry::virtq::desc::{available_ring, descriptor_table, used_ring};
-use skerry::virtq::{Chain, Fault, Notify, Queue, QueueConfiguration, RingFeatures};
+use skerry::virtq::{Chain, Fault, Notify, Queue, QueueConfiguration, Ring, RingFeatures};
 use skerry::wire::{Fid, NONUNAME, Tag, Tattach, Tclunk, Tmessage, Tread, Treaddir, Tversion, VERSION};
 use skerry_fuzz::guarded::Guarded;
 use skerry_fuzz::sequence::Rest;

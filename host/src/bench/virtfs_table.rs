@@ -52,7 +52,7 @@ pub struct Cell {
     pub block: usize,
 }
 
-pub(super) const fn cell(test: &'static str, pattern: &'static str, block: usize) -> Cell {
+const fn cell(test: &'static str, pattern: &'static str, block: usize) -> Cell {
     Cell { test, pattern, block }
 }
 

@@ -15,11 +15,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::epoll;
-use skerry::mem::guest::GuestAddress;
 use skerry::poll::Poll;
 use skerry::server::SessionLimits;
 use skerry::service::{Connection, Drained, Fault, RingStatistics};
-use skerry::virtq::{QueueConfiguration, RingFeatures};
+use skerry::virtq::QueueConfiguration;
 
 use super::client_memory::{self, ClientMemory};
 use super::service::Service;
@@ -170,14 +169,7 @@ impl RingServer for Rings {
 
     fn attach(&self, slot: u8, ring: ClientRing<'_>) -> Result<Attached> {
         let ClientRing { memory, addresses, kick, call } = ring;
-        let configuration = QueueConfiguration {
-            size: u16::try_from(addresses.size).context("the ring's size")?,
-            descriptors: GuestAddress(addresses.desc),
-            available: GuestAddress(addresses.avail),
-            used: GuestAddress(addresses.used),
-            features: RingFeatures::from_bits_truncate(addresses.features),
-            next: addresses.next,
-        };
+        let configuration = addresses.queue()?;
         let memory = ClientMemory::map(memory)?;
         let client = Box::new(Client { memory, kick: kick.try_clone()?, call: call.try_clone()? });
         let answer = self.handle(slot)?.order(|sender| Order::Attach(client, configuration, sender))?;

@@ -4,7 +4,7 @@
 //! `two_threads.rs`.
 
 use super::*;
-use crate::mem::guest::GuestAddress;
+use crate::mem::guest::{BadRange, GuestAddress};
 use crate::mem::{Sink, Source};
 use crate::virtq::driver_model::{Driver, EVENT_IDX, PLAIN, RAM, WRITE};
 use core::ptr::NonNull;
