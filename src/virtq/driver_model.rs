@@ -8,13 +8,14 @@
 pub mod packed;
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
 use super::desc::{available_ring, descriptor_table, used_ring};
 use super::{QueueConfiguration, RingFeatures};
+use crate::mem::access::{AtomicU16, AtomicU32, fence, observed};
 use crate::mem::guest::{GuestAddress, GuestMemory};
 
 /// Where the RAM begins in the guest's address space.
@@ -157,6 +158,9 @@ impl Driver {
 
     /// Writes RAM.
     pub fn write(&self, address: u64, bytes: &[u8]) {
+        if observed::store_bytes(self.host(address, bytes.len()), bytes) {
+            return;
+        }
         // SAFETY: in the RAM (checked by `host`); the device does not hold these bytes, or a test wants the race.
         unsafe { self.host(address, bytes.len()).as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
     }
