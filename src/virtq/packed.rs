@@ -280,4 +280,6 @@ impl Ring for PackedQueue {
 }
 
 #[cfg(test)]
+mod arithmetic;
+#[cfg(test)]
 mod tests;

@@ -247,4 +247,6 @@ impl Ring for SplitQueue {
 }
 
 #[cfg(test)]
+mod arithmetic;
+#[cfg(test)]
 mod tests;
