@@ -176,4 +176,11 @@ impl RingDriver for PackedDriver {
         fence(Ordering::SeqCst);
         self.is_used(self.used)
     }
+    fn start_anew(&mut self) {
+        self.ram.start_anew();
+        (self.available, self.used) = (0, 0);
+        self.places.clear();
+        self.staged.clear();
+        self.want(true);
+    }
 }
