@@ -37,6 +37,10 @@ impl Random {
         self.0 ^= self.0 << 17;
         (self.0 >> 11) % bound
     }
+
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
+    }
 }
 
 /// What the two threads tell each other.
@@ -58,9 +62,9 @@ fn meddle(ram: &SharedRam, ranges: [(u64, u64); 3], meddling: &Meddling) {
             thread::yield_now();
             continue;
         }
-        let (first, length) = ranges[random.below(3) as usize];
+        let (first, length) = random.one_of(&ranges);
         let offset = first + random.below(length);
-        let flips = [0x01, 0x02, 0x04, 0x07, 0x10, 0x7f, 0x80, 0xff][random.below(8) as usize];
+        let flips = random.one_of(&[0x01_u64, 0x02, 0x04, 0x07, 0x10, 0x7f, 0x80, 0xff]);
         ram.word(offset).fetch_xor(flips << (8 * (offset % 8)), Ordering::Relaxed);
         meddling.changes.fetch_add(1, Ordering::Relaxed);
         for _ in 0..random.below(meddling.pace.load(Ordering::Relaxed).into()) {
