@@ -24,7 +24,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use skerry::server::{ExportList, Exports, LockTable, SessionLimits};
-use skerry::service::{Connection, Scratch};
+use skerry::service::{Connection, Scratch, Turn};
 use skerry::virtq::Notify;
 use skerry::wire::{Tag, Tmessage, Tversion, VERSION};
 use skerry_fuzz::sequence::{Few, Rest};
@@ -233,7 +233,7 @@ impl RingServer for Server {
         let (mut tiny, list, mut locks) = (Tiny, ExportList::default(), LockTable::default());
         let mut exports = Exports::new(&mut tiny, &list, &mut locks);
         // A fault is told, and the ring stands still.
-        let _ = connection.drain(&mut exports, &mut Scratch::default(), &mut Nobody, 32);
+        let _ = connection.drain(&mut exports, &mut Scratch::default(), &mut Nobody, Turn::of_requests(32));
         Ok(Attached { connection, _memory: mapped })
     }
 
