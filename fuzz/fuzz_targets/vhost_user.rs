@@ -28,7 +28,7 @@ use skerry::service::{Connection, Scratch, Turn};
 use skerry::virtq::Notify;
 use skerry::wire::{Tag, Tmessage, Tversion, VERSION};
 use skerry_fuzz::sequence::{Few, Rest};
-use skerry_host::serve::client_memory::{self, ClientMemory};
+use skerry_host::serve::client_memory::ClientMemory;
 use skerry_host::vhost_user::{ClientRing, MemoryTable, RingServer, serve_connection};
 use tiny::Tiny;
 
@@ -213,8 +213,8 @@ impl Notify for Nobody {
 impl RingServer for Server {
     type Attached = Attached;
 
-    fn check_memory(&self, memory: &MemoryTable) -> Result<()> {
-        client_memory::check(memory)
+    fn check_memory(&self, _memory: &MemoryTable) -> Result<()> {
+        Ok(())
     }
 
     fn add_kick(&self, _kick: &File) -> Result<()> {

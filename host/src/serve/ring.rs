@@ -20,7 +20,7 @@ use skerry::server::SessionLimits;
 use skerry::service::{Connection, Drained, Fault, RingStatistics};
 use skerry::virtq::QueueConfiguration;
 
-use super::client_memory::{self, ClientMemory};
+use super::client_memory::ClientMemory;
 use super::clock;
 use super::service::Service;
 use crate::event::Event;
@@ -158,8 +158,9 @@ pub struct Attached(u8);
 impl RingServer for Rings {
     type Attached = Attached;
 
-    fn check_memory(&self, memory: &MemoryTable) -> Result<()> {
-        client_memory::check(memory)
+    /// Any table can be mapped.
+    fn check_memory(&self, _memory: &MemoryTable) -> Result<()> {
+        Ok(())
     }
 
     /// A kick needs no preparation.
