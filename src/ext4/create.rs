@@ -134,7 +134,7 @@ impl<R: Region> Volume<R> {
             });
         }
         // The target and a NUL fill at most one block.
-        if target.len() >= self.superblock.block_size as usize {
+        if target.len() >= self.superblock.block_size.length() {
             return Err(Errno::ENAMETOOLONG.into());
         }
         self.edit_inode(number, |inode| {

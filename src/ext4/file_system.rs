@@ -125,7 +125,7 @@ impl<R: Region> FileSystem for Volume<R> {
             return Ok(attributes);
         }
         let inode = self.file(node).map_err(|error| self.answer(error, number(node)))?;
-        let attributes = inode.attributes(self.superblock.block_size);
+        let attributes = inode.attributes(self.superblock.block_size.get());
         self.remembered.set_attributes(node, attributes, inode.block);
         Ok(attributes)
     }

@@ -86,8 +86,9 @@ impl<R: Region> Volume<R> {
             self.read_inline(inode, offset, length, sink)?;
             return Ok(length);
         }
-        let size = u64::from(self.superblock.block_size);
-        self.map(inode, offset / size..end.div_ceil(size), &mut |run| {
+        let block_size = self.superblock.block_size;
+        let size = u64::from(block_size);
+        self.map(inode, offset / block_size..block_size.count_for(end), &mut |run| {
             let first = run.blocks.start * size;
             let from = first.max(offset);
             let length = (run.blocks.end * size).min(end) - from;

@@ -106,7 +106,7 @@ impl<R: Region> Volume<R> {
         self.forget_block(number);
         let log = self.log.as_mut().ok_or(Errno::EROFS)?;
         let offset = log.stage(&mut self.region, number, number * u64::from(size), zeroed)?;
-        self.region.bytes_mut(offset, size as usize).ok_or(Error::Reply(Errno::EIO))
+        self.region.bytes_mut(offset, size.length()).ok_or(Error::Reply(Errno::EIO))
     }
 
     /// Gives up block `number` of metadata, which was freed: nothing that the journal holds of it is ever put in place again.
@@ -149,7 +149,7 @@ impl<R: Region> Volume<R> {
         let Some(newest) = self.log.as_ref().and_then(|log| log.newest(number)) else { return Ok(()) };
         let size = self.superblock.block_size;
         let home = number.saturating_mul(u64::from(size));
-        self.region.copy_within(newest, home, size as usize).ok_or(Error::Reply(Errno::EIO))
+        self.region.copy_within(newest, home, size.length()).ok_or(Error::Reply(Errno::EIO))
     }
 
     /// Whether anything was changed since the last flush.

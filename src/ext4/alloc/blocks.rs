@@ -10,6 +10,7 @@
 //! the running transaction is committed (that must not have freed it).
 
 use core::iter;
+use core::num::NonZero;
 use core::ops::Range;
 
 use super::bitmap::{self, Taken};
@@ -98,7 +99,8 @@ impl<R: Region> Volume<R> {
     pub(in crate::ext4) fn goal_for_inode(&self, number: u32) -> u64 {
         let superblock = &self.superblock;
         let index = number.saturating_sub(1);
-        let group = (index / superblock.s_inodes_per_group).min(superblock.group_count - 1);
+        let group =
+            (index / superblock.s_inodes_per_group).min(superblock.group_count.get().saturating_sub(1));
         let place = blocks_in_group(superblock, group) / PLACES * (index % PLACES);
         first_block(superblock, group) + u64::from(place)
     }
@@ -107,9 +109,9 @@ impl<R: Region> Volume<R> {
     fn block_place(&self, block: u64) -> (u32, u32) {
         let superblock = &self.superblock;
         let index = block.saturating_sub(u64::from(superblock.s_first_data_block));
-        let per_group = u64::from(superblock.s_blocks_per_group);
+        let per_group = NonZero::<u64>::from(superblock.s_blocks_per_group);
         match (u32::try_from(index / per_group), u32::try_from(index % per_group)) {
-            (Ok(group), Ok(bit)) if group < superblock.group_count => (group, bit),
+            (Ok(group), Ok(bit)) if group < superblock.group_count.get() => (group, bit),
             _ => (0, 0),
         }
     }
@@ -119,7 +121,7 @@ impl<R: Region> Volume<R> {
         let (home, goal) = self.block_place(goal);
         let hint = self.recent.blocks;
         let next = (1..=NEXT_GROUPS).map(|step| cyclic(home, step, groups));
-        let all = (0..groups).map(|step| cyclic(hint, step, groups));
+        let all = (0..groups.get()).map(|step| cyclic(hint, step, groups));
         let order = iter::once(home).chain(next.chain(all).filter(|number| *number != home));
         let mut best: Option<Run> = None;
         let mut searched = 0;

@@ -288,7 +288,7 @@ impl<R: Region> Volume<R> {
     /// Where the first node of an inode's tree should go: to the front of the inode's group, and the others next to it. Between
     /// the blocks of the file it would take the place of one that is still to come, and split an extent.
     fn node_goal(&self, number: u32) -> u64 {
-        let group = number.saturating_sub(1).checked_div(self.superblock.s_inodes_per_group).unwrap_or(0);
+        let group = number.saturating_sub(1) / self.superblock.s_inodes_per_group;
         group::first_block(&self.superblock, group)
     }
 
@@ -304,7 +304,7 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// EFBIG for more than the inode can state.
     pub(in crate::ext4) fn count_blocks(&mut self, number: u32, added: i64) -> Result<(), Error> {
-        let sectors_per_block = i64::from(self.superblock.block_size / 512);
+        let sectors_per_block = i64::from(self.superblock.sectors_per_block());
         let huge = self.superblock.ro_compat.contains(RoCompat::HUGE_FILE);
         let before = self.allocated_inode(number)?.blocks512;
         // A volume that counted too few before goes on from 0.

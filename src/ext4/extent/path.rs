@@ -292,7 +292,7 @@ impl<R: Region> Volume<R> {
         entries: &[u8],
     ) -> Result<(), Error> {
         let summed = self.superblock.has_metadata_csum();
-        let eh_max = node::block_room(self.superblock.block_size);
+        let eh_max = node::block_room(self.superblock.block_size.get());
         let eh_entries = u16::try_from(entries.len() / ENTRY).unwrap_or(u16::MAX);
         let block = self.new_block(number)?;
         node::put_header(block, eh_entries, eh_max, depth);

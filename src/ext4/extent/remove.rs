@@ -98,7 +98,7 @@ impl<R: Region> Volume<R> {
                 let behind = extent.tail(extent.length.saturating_sub(beyond));
                 let groups = (
                     u64::from(self.superblock.s_first_data_block),
-                    u64::from(self.superblock.s_blocks_per_group),
+                    u64::from(self.superblock.s_blocks_per_group.get()),
                 );
                 let taken = budget.take((behind.start, behind.length), content, groups);
                 if taken == 0 {

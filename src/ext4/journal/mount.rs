@@ -177,7 +177,7 @@ impl<R: Region> Volume<R> {
             return Err(MountError::Journal("it has features that only Linux knows"));
         }
         let (size, wide) =
-            (self.superblock.block_size, self.superblock.incompat.contains(Incompat::BLOCKS_64BIT));
+            (self.superblock.block_size.get(), self.superblock.incompat.contains(Incompat::BLOCKS_64BIT));
         let mut log = Log::new(self.journal_area(found)?, size, wide, self.kept_blocks());
         let mut sequence = found.s_sequence.wrapping_add(1);
         if found.s_start != 0 {
@@ -218,7 +218,7 @@ impl<R: Region> Volume<R> {
         let descriptors = if superblock.incompat.contains(Incompat::META_BG) {
             superblock.s_first_meta_bg
         } else {
-            superblock.group_count.div_ceil(superblock.descriptors_per_block())
+            superblock.descriptor_blocks
         };
         let (first, _) = self.superblock_place();
         first..first + 1 + u64::from(descriptors).min(KEPT_DESCRIPTORS)
@@ -251,7 +251,7 @@ impl<R: Region> Volume<R> {
             let copy = log.newest(number).ok_or(NOT_WRITTEN)?;
             let home = number * u64::from(size);
             if number != superblock {
-                self.region.copy_within(copy, home, size as usize).ok_or(NOT_WRITTEN)?;
+                self.region.copy_within(copy, home, size.length()).ok_or(NOT_WRITTEN)?;
                 continue;
             }
             // With larger blocks the superblock has a neighbour on each side, which nobody changes.
@@ -314,7 +314,7 @@ impl<R: Region> Volume<R> {
         let mut volume = Self::unchecked(region, Superblock::parse_fields(&torn).ok()?);
         let found = volume.journal_superblock().ok()??;
         let (size, wide) =
-            (volume.superblock.block_size, volume.superblock.incompat.contains(Incompat::BLOCKS_64BIT));
+            (volume.superblock.block_size.get(), volume.superblock.incompat.contains(Incompat::BLOCKS_64BIT));
         if found.s_start == 0 || !found.is_own_form(wide) {
             return None;
         }
