@@ -220,6 +220,10 @@ impl<R: Region> Volume<R> {
     }
 
     /// Block `number` of metadata, as the last operation left it.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "s_blocks_count blocks are no more bytes than the region"
+    )]
     fn block(&self, number: u64) -> Result<&[u8], Error> {
         if number >= self.superblock.s_blocks_count {
             return Err(self.out_of_range(number));

@@ -86,6 +86,7 @@ impl Rem<PowerOfTwo> for u64 {
     type Output = Self;
 
     #[inline]
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "it is the remainder, of a power of two")]
     fn rem(self, divisor: PowerOfTwo) -> Self {
         self & Self::from(divisor.mask())
     }
@@ -104,6 +105,7 @@ impl Rem<PowerOfTwo> for u32 {
     type Output = Self;
 
     #[inline]
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "it is the remainder, of a power of two")]
     fn rem(self, divisor: PowerOfTwo) -> Self {
         self & divisor.mask()
     }

@@ -242,7 +242,8 @@ impl<R: Region> Volume<R> {
                 return Ok(path);
             }
             let entry = node.entries.get(taken).ok_or_else(|| tree.damage(ExtentFault::EmptyIndex))?;
-            bounds = first_block(entry)..node.entries.get(taken + 1).map_or(bounds.end, first_block);
+            bounds =
+                first_block(entry)..node.entries.get(taken.saturating_add(1)).map_or(bounds.end, first_block);
             place = Place::Block(child_block(entry));
             node = tree.child(self, entry, node.depth)?;
         }
@@ -292,7 +293,7 @@ impl<R: Region> Volume<R> {
         entries: &[u8],
     ) -> Result<(), Error> {
         let summed = self.superblock.has_metadata_csum();
-        let eh_max = node::block_room(self.superblock.block_size.get());
+        let eh_max = node::block_room(self.superblock.block_size);
         let eh_entries = u16::try_from(entries.len() / ENTRY).unwrap_or(u16::MAX);
         let block = self.new_block(number)?;
         node::put_header(block, eh_entries, eh_max, depth);

@@ -68,13 +68,13 @@ impl<R: Region> Volume<R> {
         let block =
             self.file_block(&inode, 0)?.ok_or(MountError::Journal("its first block was never written"))?;
         let size = self.superblock.block_size;
-        JournalSuperblock::parse(block, size.get(), inode.size / size).map(Some)
+        JournalSuperblock::parse(block, size, inode.size / size).map(Some)
     }
 
     /// Where the journal lies.
     fn journal_area(&self, superblock: &JournalSuperblock) -> Result<Area, MountError> {
         let inode = self.journal_inode()?;
-        let mut area = Area::new(superblock.s_first, superblock.s_maxlen, self.superblock.block_size.get());
+        let mut area = Area::new(superblock.s_first, superblock.s_maxlen, self.superblock.block_size);
         let mut outcome = Ok(());
         self.map(&inode, 0..u64::from(superblock.s_maxlen), &mut |run| {
             if outcome.is_ok() {

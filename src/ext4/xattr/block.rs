@@ -17,6 +17,7 @@ use crate::ext4::error::Error;
 use crate::ext4::field::{le32, put_le32};
 use crate::fs::{Caller, Errno};
 use crate::mem::region::Region;
+use crate::mem::slice;
 
 /// Length of `ext4_xattr_header`, in front of a block's entries.
 pub(super) const BLOCK_HEADER: usize = 32;
@@ -83,7 +84,7 @@ impl<R: Region> Volume<R> {
         let mut copy = [0; LARGEST_PLACE];
         let copy = copy.get_mut(..self.superblock.block_size.length()).unwrap_or_default();
         if let Some(place) = self.place_in_block(&inode)? {
-            copy.copy_from_slice(place.area);
+            slice::copy(copy, place.area);
         }
         let before = Place { area: copy, first: BLOCK_HEADER, block: old };
         if change.empties(&before) {
