@@ -96,7 +96,7 @@ ring() {
     step "ring: the image in QEMU, the preallocated ring, the bridge, host mode"
     build_image
     leave_anew writing
-    host_test --test image --test ring --test writing --test front_end --test serve -- --test-threads=1
+    host_test --test image --test ring --test writing --test front_end --test vhost_user --test serve -- --test-threads=1
 }
 
 client() {

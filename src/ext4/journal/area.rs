@@ -15,7 +15,7 @@ use super::super::power_of_two::PowerOfTwo;
 const MAX_PIECES: usize = 4096;
 
 /// The journal's blocks.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Area {
     /// First position, first block and length of each piece, in order and without gaps.
     pieces: Vec<(u32, u64, u32)>,

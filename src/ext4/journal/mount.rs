@@ -84,6 +84,7 @@ impl<R: Region> Volume<R> {
         }
         volume.log = Some(log);
         volume.reread_superblock()?;
+        volume.check_journal_stayed(&found)?;
         volume.check(found.s_maxlen)?;
         volume.begin_log()?;
         volume.resume_errors();
@@ -353,6 +354,15 @@ impl<R: Region> Volume<R> {
         self.superblock = fresh;
         if self.why_not_written().is_some() {
             return Err(MountError::Journal("it holds a superblock with features that are not written"));
+        }
+        Ok(())
+    }
+
+    /// Checks that what was recovered has left the journal where it is: nobody could find the log another time.
+    fn check_journal_stayed(&self, found: &JournalSuperblock) -> Result<(), MountError> {
+        let area = self.journal_area(found)?;
+        if self.log.as_ref().is_none_or(|log| *log.area() != area) || self.journal_superblock()?.is_none() {
+            return Err(MountError::Journal("a transaction in it changes where it lies"));
         }
         Ok(())
     }
