@@ -73,7 +73,7 @@ unit() {
     cargo test --locked --quiet -p skerry "${release[@]}"
     # In any case: in a debug build a missing barrier between driver and device does not show, and costs are others.
     cargo test --locked --quiet -p skerry --release --lib -- --nocapture virtq:: mem:: ext4::cost
-    host_test --lib --bins
+    host_test --lib --bins --test documents
 }
 
 ext4() {
@@ -96,7 +96,7 @@ ring() {
     step "ring: the image in QEMU, the preallocated ring, the bridge, host mode"
     build_image
     leave_anew writing
-    host_test --test image --test ring --test writing --test front_end --test serve -- --test-threads=1
+    host_test --test image --test ring --test writing --test front_end --test vhost_user --test serve -- --test-threads=1
 }
 
 client() {

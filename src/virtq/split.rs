@@ -154,8 +154,9 @@ impl SplitQueue {
 }
 
 impl Ring for SplitQueue {
+    #[inline(always)]
     fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
-        self.look(memory)
+        Ok(self.next != self.available_index || self.look(memory)?)
     }
 
     #[inline(always)]
@@ -164,7 +165,7 @@ impl Ring for SplitQueue {
         memory: &'a GuestMemory,
         list: &'a mut ScatterList,
     ) -> Result<Option<Chain<'a>>, Fault> {
-        if self.next == self.available_index && !self.look(memory)? {
+        if !self.has_available(memory)? {
             return Ok(None);
         }
         // Relaxed: `look` acquired this entry.
