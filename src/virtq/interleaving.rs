@@ -36,7 +36,8 @@ enum Kind {
 enum Serving {
     /// As the image (`boot/src/service_loop.rs`): a pass in any case; after one that found nothing it arms.
     PassFirst,
-    /// As host mode (`host/src/serve/ring.rs`): a pass if there is something; else it arms.
+    /// As host mode (`host/src/serve/ring.rs`): a pass if there is something; else it arms. Here each pass ends with its first request, as
+    /// when its turn is over.
     LookFirst,
 }
 
@@ -101,7 +102,10 @@ fn device(scenario: &Scenario, tape: &Rc<Tape>) {
             let mut served = false;
             if scenario.serving == Serving::PassFirst || queue.has_available(&memory).unwrap() {
                 queue.disarm(&memory).unwrap();
-                while let Some(chain) = queue.pop(&memory, &mut list).unwrap() {
+                while queue.has_available(&memory).unwrap()
+                    && !(served && scenario.serving == Serving::LookFirst)
+                {
+                    let chain = queue.pop(&memory, &mut list).unwrap().unwrap();
                     queue.push(&memory, chain.token, WRITTEN).unwrap();
                     served = true;
                 }

@@ -223,7 +223,7 @@ struct Server {
 impl Server {
     fn drain(&mut self, connection: &mut Connection) -> Result<Drained, Fault> {
         let mut exports = Exports::new(&mut self.volume, &self.list, &mut self.locks);
-        connection.drain(&mut exports, &mut self.scratch, &mut self.calls, 100)
+        connection.drain(&mut exports, &mut self.scratch, &mut self.calls, Turn::of_requests(5))
     }
 }
 

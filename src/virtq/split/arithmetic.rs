@@ -47,7 +47,7 @@ fn of_all_available_indices_those_are_believed_that_are_up_to_a_full_ring_ahead(
                 } else {
                     Err(Fault::AvailableIndex { next, index, size })
                 };
-                assert_eq!(queue.has_available(&memory), expected, "{size} {next} {index}");
+                assert_eq!(queue.look(&memory), expected, "{size} {next} {index}");
             }
         }
     }
