@@ -72,7 +72,7 @@ unit() {
     # In release, where it is long.
     cargo test --locked --quiet -p skerry "${release[@]}"
     # In any case: in a debug build a missing barrier between driver and device does not show, and costs are others.
-    cargo test --locked --quiet -p skerry --release --lib -- --nocapture virtq:: mem:: ext4::cost
+    cargo test --locked --quiet -p skerry --release --lib -- --nocapture virtq:: mem:: service:: ext4::cost
     host_test --lib --bins --test documents
 }
 

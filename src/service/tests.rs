@@ -2,6 +2,8 @@
 
 //! Passes over a ring: budgets, commits, notification, offences, and slots that change hands.
 
+mod changing_memory;
+
 use super::*;
 use crate::server::tree::Tree;
 use crate::server::{ExportList, LockTable};
