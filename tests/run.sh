@@ -17,7 +17,7 @@ Runs the steps named, or all of them in this order (about half an hour on two pr
   unit       unit tests of the core and the host library, those of power loss among them
   ext4       what ext4 volumes are read as, against mkfs.ext4, debugfs and e2fsck
   model      random requests, with kills between, against a model of a file system in memory
-  fuzz       inputs that are known and 20 seconds of new ones for each target of fuzz/run.sh (with --long: 30 minutes)
+  fuzz       inputs that are known and a minute of new ones for each target of fuzz/run.sh (with --long: 30 minutes)
   ring       the image in QEMU, driven over the preallocated ring and through the bridge, and host mode; what is written survives a kill
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
@@ -151,7 +151,7 @@ all=(style deny unit ext4 model fuzz ring client conformance programs kernel ben
 form="short form"
 ignored=()
 release=()
-fuzzing=(--seconds 20)
+fuzzing=(--minutes 1)
 steps=()
 for argument in "$@"; do
     case $argument in

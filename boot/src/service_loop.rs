@@ -88,6 +88,8 @@ impl Service {
         let mut served = false;
 
         state.locks = locks.len();
+        state.errors = volume.errors_found();
+        state.writable = is_writable(volume);
         let mut plane = Plane { clients, volume: state, poll };
         let mut tree = ControlTree(&mut plane);
         let mut exports = Exports::new(volume, list, locks).with_control(&mut tree);

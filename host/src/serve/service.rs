@@ -129,6 +129,8 @@ impl Service {
         let mut wish = Wish::default();
         let drained = if control {
             state.locks = locks.len();
+            state.errors = volume.errors_found();
+            state.writable = !is_readonly(volume);
             let mut plane = Plane { setting: self.setting, slots, polls: all_polls, volume: state };
             let mut tree = ControlTree(&mut plane);
             let mut exports = Exports::new(volume, &self.list, locks).with_control(&mut tree);

@@ -329,7 +329,8 @@ impl<R: Region> Volume<R> {
             volume.region.bytes(area.offset(position).saturating_add(start as u64), superblock::LENGTH)?;
         let copy = *copy.first_chunk()?;
         // It must be the same volume's: only what changes while a volume is mounted may differ.
-        let differing = torn.chunks(8).zip(copy.chunks(8)).filter(|(one, other)| one != other).count();
+        let (before, after) = (torn.as_chunks::<8>().0, copy.as_chunks::<8>().0);
+        let differing = before.iter().zip(after).filter(|(one, other)| one != other).count();
         Superblock::parse(&copy).ok()?;
         if differing > WORDS_THAT_CHANGE {
             return None;
