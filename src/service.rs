@@ -230,16 +230,18 @@ impl Connection {
         let position = queue.position();
         let statistics = &mut self.statistics;
         if requests > 0 {
-            statistics.drains += 1;
-            statistics.requests += u64::from(requests);
+            statistics.drains = statistics.drains.wrapping_add(1);
+            statistics.requests = statistics.requests.wrapping_add(u64::from(requests));
             statistics.largest_drain = statistics.largest_drain.max(requests);
         }
         match published {
             Ok(true) => {
-                statistics.notifications_sent += 1;
+                statistics.notifications_sent = statistics.notifications_sent.wrapping_add(1);
                 notify.call();
             }
-            Ok(false) if requests > 0 => statistics.notifications_suppressed += 1,
+            Ok(false) if requests > 0 => {
+                statistics.notifications_suppressed = statistics.notifications_suppressed.wrapping_add(1)
+            }
             _ => {}
         }
         match (served, published) {
