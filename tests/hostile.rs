@@ -11,6 +11,8 @@ mod attacker;
 mod buffers;
 #[path = "hostile/driver.rs"]
 mod driver;
+#[path = "hostile/floods.rs"]
+mod floods;
 #[path = "hostile/framing.rs"]
 mod framing;
 #[path = "hostile/races.rs"]
@@ -113,6 +115,7 @@ fn hostile_clients_hurt_nobody_but_themselves(mode: Mode) {
     }
     let took = begun.elapsed().as_secs_f64();
     let mut beside = witness.take();
+    floods::cost_the_other_client_little(&mut attacker, &witness, mode);
     witness.end();
     let (answered, errors) = attacker.counts();
     println!(
