@@ -17,6 +17,8 @@ mod fids;
 mod floods;
 #[path = "hostile/framing.rs"]
 mod framing;
+#[path = "hostile/limits.rs"]
+mod limits;
 #[path = "hostile/names.rs"]
 mod names;
 #[path = "hostile/races.rs"]
@@ -38,8 +40,16 @@ use skerry_host::running_server::{self, RunningServer};
 use support::{Mode, Volume, is_clean, pattern};
 use witness::Witness;
 
-const CASES: [&[Case]; 7] =
-    [rings::CASES, buffers::CASES, races::CASES, framing::CASES, sessions::CASES, names::CASES, fids::CASES];
+const CASES: [&[Case]; 8] = [
+    rings::CASES,
+    buffers::CASES,
+    races::CASES,
+    framing::CASES,
+    sessions::CASES,
+    names::CASES,
+    fids::CASES,
+    limits::CASES,
+];
 
 /// How long a request may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -107,7 +117,7 @@ fn hostile_clients_hurt_nobody_but_themselves(mode: Mode) {
 
     let mut attacker = Attacker::new(volume.socket(0), server.transcript().clone(), control);
     let (mut cases, begun) = (0, Instant::now());
-    for &(name, offend) in CASES[5..].iter().copied().flatten() {
+    for &(name, offend) in CASES[7..].iter().copied().flatten() {
         let _named = Named(name);
         let start = Instant::now();
         attacker.begin();
