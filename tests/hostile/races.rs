@@ -17,7 +17,7 @@ use crate::driver::{Driver, FREE, OPTIONS, READ, WRITE};
 use Expected::{Ends, Serves, Whatever};
 
 /// How long memory is changed under the server, in each case.
-const A_WHILE: Duration = Duration::from_millis(1000);
+const A_WHILE: Duration = Duration::from_millis(700);
 /// How long a connection lasts at least: the log has room for a hundred lines a second.
 const LIFE: Duration = Duration::from_millis(25);
 /// Chains in flight.

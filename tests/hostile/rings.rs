@@ -46,16 +46,22 @@ pub const CASES: &[Case] = &[
         a.driver().indirect(SPARE, TABLE, &in_pieces(1000));
         is_answered(a, SPARE)
     }),
-    ("a chain longer than any queue, in an indirect table", |a| {
-        // Without `length`: it has no place for the pieces of so much.
-        let descriptor = [&FREE.to_le_bytes()[..], &[0; 4], &NEXT.0.to_le_bytes()].concat();
-        for index in 0..40_000_u64 {
-            let next = u16::try_from((index + 1) % 65_536).unwrap();
-            a.driver().put(TABLE + 16 * index, &[&descriptor[..], &next.to_le_bytes()].concat());
-        }
-        a.driver().descriptor(SPARE, (TABLE, 16 * 40_000, INDIRECT), 0);
+    ("a chain of more descriptors than any driver has, in an indirect table", |a| {
+        a.driver().indirect(SPARE, TABLE, &vec![(FREE, 0, READ); 4097]);
         offered(a, SPARE);
-        Stops("chain 100: more than 32768 descriptors")
+        Stops("chain 100: more than 4096 descriptors")
+    }),
+    ("a chain of more descriptors than any driver has, in a queue that has them", |a| {
+        a.connect(Options { queue_size: 32768, ..OPTIONS });
+        a.driver().chain(0, &vec![(FREE, 0, READ); 4097]);
+        offered(a, 0);
+        Stops("chain 0: more than 4096 descriptors")
+    }),
+    ("a table of which nearly all is never reached", |a| {
+        let length = 16 * 65_000;
+        a.driver().indirect(SPARE, TABLE, &in_pieces(22));
+        a.driver().descriptor(SPARE, (TABLE, length, INDIRECT), 0);
+        is_answered(a, SPARE)
     }),
     ("a loop in an indirect table", |a| {
         a.driver().entry(TABLE, 0, (FREE, 1, NEXT), 1);
