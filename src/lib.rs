@@ -24,6 +24,8 @@
 
 #![no_std]
 #![deny(unsafe_code)]
+// Tests are built with overflow checks, and may rely on them.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 extern crate alloc;
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub mod fs;
 pub mod mem;
 pub mod poll;
 pub mod server;
+#[allow(clippy::arithmetic_side_effects)]
 pub mod service;
 pub mod virtq;
 pub mod wire;

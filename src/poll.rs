@@ -20,7 +20,7 @@ pub const DEFAULT_BOUND: u64 = 400_000;
 /// The shortest time that is looked for, other than none: less than what a sleep and a wake-up cost anywhere.
 const LEAST: u64 = 25_000;
 
-/// What came of the looking, in numbers that only grow.
+/// What came of the looking, in numbers that only grow (and wrap at 2^64).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PollStatistics {
     /// Times that a request came while the service looked for it.
@@ -33,9 +33,9 @@ pub struct PollStatistics {
 
 impl AddAssign for PollStatistics {
     fn add_assign(&mut self, other: Self) {
-        self.hits += other.hits;
-        self.misses += other.misses;
-        self.wakes += other.wakes;
+        self.hits = self.hits.wrapping_add(other.hits);
+        self.misses = self.misses.wrapping_add(other.misses);
+        self.wakes = self.wakes.wrapping_add(other.wakes);
     }
 }
 
@@ -83,9 +83,9 @@ impl Poll {
     pub fn served(&mut self, now: u64) {
         match self.phase {
             Phase::Serving => {}
-            Phase::Looking => self.statistics.hits += 1,
+            Phase::Looking => self.statistics.hits = self.statistics.hits.wrapping_add(1),
             Phase::Asleep => {
-                self.statistics.wakes += 1;
+                self.statistics.wakes = self.statistics.wakes.wrapping_add(1);
                 self.tune(now.saturating_sub(self.served));
             }
         }
@@ -100,7 +100,7 @@ impl Poll {
             return true;
         }
         if self.phase == Phase::Looking {
-            self.statistics.misses += 1;
+            self.statistics.misses = self.statistics.misses.wrapping_add(1);
         }
         self.phase = Phase::Asleep;
         false
@@ -121,7 +121,7 @@ impl Poll {
     /// A request came `idle` nanoseconds after the last, and found the service asleep.
     fn tune(&mut self, idle: u64) {
         self.window = if idle <= self.most {
-            (self.window * 2).max(LEAST).min(self.most)
+            self.window.saturating_mul(2).max(LEAST).min(self.most)
         } else if self.window > LEAST {
             (self.window / 2).max(LEAST)
         } else {

@@ -6,7 +6,7 @@
 //! its session's tables stay allocated all the time. The loop of a platform is, for each connection,
 //!
 //! ```text
-//! drain  → serve every request that is available (up to a budget), commit, publish, notify at most once
+//! drain  → serve every request that is available, as long as the turn lasts, commit, publish, notify at most once
 //! poll   → look again for a bounded time (crate::poll), kicks suppressed
 //! arm    → ask for kicks, look once more
 //! halt   → until an interrupt
@@ -19,6 +19,7 @@
 //! Relies on [`crate::virtq`] for the ring and on [`crate::server`] for the requests.
 
 mod status;
+mod turn;
 
 use core::fmt;
 
@@ -29,6 +30,8 @@ use crate::server::{Exports, Session, SessionFault, SessionLimits};
 use crate::virtq::{self, Chain, Notify, Queue, QueueConfiguration, Ring};
 
 pub use status::Status;
+use turn::RunningTurn;
+pub use turn::Turn;
 
 /// What stopped a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +89,7 @@ pub struct RingStatistics {
 pub struct Drained {
     /// Requests served.
     pub requests: u32,
-    /// Whether the budget ran out: there may be more requests.
+    /// Whether the turn ended with requests left.
     pub more: bool,
 }
 
@@ -184,7 +187,7 @@ impl Connection {
         &self.statistics
     }
 
-    /// Gives back what an earlier client of the slot held; then serves what is available, at most `budget` requests, commits
+    /// Gives back what an earlier client of the slot held; then serves what is available as long as its `turn` lasts, commits
     /// what they changed, publishes the replies and notifies once if the driver wants it. Kicks are suppressed from here to
     /// [`arm`](Self::arm). To be called for every slot in turn, also for a free one.
     ///
@@ -196,7 +199,7 @@ impl Connection {
         exports: &mut Exports<'_>,
         scratch: &mut Scratch,
         notify: &mut dyn Notify,
-        budget: u32,
+        turn: Turn,
     ) -> Result<Drained, Fault> {
         let settled = self.session.settle(exports);
         let Line::Running { memory, queue } = &mut self.line else {
@@ -204,12 +207,13 @@ impl Connection {
             return committed.map(|()| Drained::default()).map_err(Fault::Volume);
         };
         let position = queue.position();
-        let mut requests = 0;
+        let mut turn = turn.begin();
         let session = &mut self.session;
         let served = match queue {
-            Queue::Split(ring) => serve(memory, ring, session, exports, scratch, budget, &mut requests),
-            Queue::Packed(ring) => serve(memory, ring, session, exports, scratch, budget, &mut requests),
+            Queue::Split(ring) => serve(memory, ring, session, exports, scratch, &mut turn),
+            Queue::Packed(ring) => serve(memory, ring, session, exports, scratch, &mut turn),
         };
+        let requests = turn.served;
         if served.is_err() {
             // What the client held goes with it.
             self.session.reset();
@@ -238,9 +242,10 @@ impl Connection {
             Ok(false) if requests > 0 => statistics.notifications_suppressed += 1,
             _ => {}
         }
-        match served.and(published.map_err(Fault::Ring)) {
-            Ok(_) => Ok(Drained { requests, more: requests == budget }),
-            Err(fault) => Err(self.stop(fault, position)),
+        match (served, published) {
+            (Ok(more), Ok(_)) => Ok(Drained { requests, more }),
+            (Err(fault), _) => Err(self.stop(fault, position)),
+            (_, Err(fault)) => Err(self.stop(Fault::Ring(fault), position)),
         }
     }
 
@@ -273,26 +278,29 @@ impl Connection {
     }
 }
 
-/// Serves requests until the ring is empty or `budget` is spent; counts in `served` those whose chain was pushed.
+/// Serves requests until the ring is empty or the turn is over, which counts those whose chain was pushed. Returns whether there are
+/// more.
 fn serve(
     memory: &GuestMemory,
     queue: &mut impl Ring,
     session: &mut Session,
     exports: &mut Exports<'_>,
     scratch: &mut Scratch,
-    budget: u32,
-    served: &mut u32,
-) -> Result<(), Fault> {
+    turn: &mut RunningTurn,
+) -> Result<bool, Fault> {
     queue.disarm(memory)?;
-    while *served < budget {
+    while queue.has_available(memory)? {
+        if turn.is_over() {
+            return Ok(true);
+        }
         let Some(chain) = queue.pop(memory, &mut scratch.buffers)? else { break };
         let Chain { token, readable, writable } = chain;
         let written =
             session.handle(exports, readable, writable, &mut scratch.gathered).map_err(Fault::Session)?;
         queue.push(memory, token, written)?;
-        *served += 1;
+        turn.served = turn.served.saturating_add(1);
     }
-    Ok(())
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ mod machine;
 mod panics;
 #[path = "image/parsers.rs"]
 mod parsers;
+#[path = "image/protections.rs"]
+mod protections;
 #[path = "image/wall_time.rs"]
 mod wall_time;
 

@@ -17,7 +17,7 @@ Runs the steps named, or all of them in this order (about half an hour on two pr
   unit       unit tests of the core and the host library, those of power loss among them
   ext4       what ext4 volumes are read as, against mkfs.ext4, debugfs and e2fsck
   model      random requests, with kills between, against a model of a file system in memory
-  fuzz       inputs that are known and 20 seconds of new ones for each target of fuzz/run.sh (with --long: 30 minutes)
+  fuzz       inputs that are known and a minute of new ones for each target of fuzz/run.sh (with --long: 30 minutes)
   ring       the image in QEMU, driven over the preallocated ring and through the bridge, and host mode; what is written survives a kill
   hostile    clients that mean harm, by their rings and by their requests, in both modes, beside one that must not notice
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
@@ -73,8 +73,8 @@ unit() {
     # In release, where it is long.
     cargo test --locked --quiet -p skerry "${release[@]}"
     # In any case: in a debug build a missing barrier between driver and device does not show, and costs are others.
-    cargo test --locked --quiet -p skerry --release --lib -- --nocapture virtq:: mem:: ext4::cost
-    host_test --lib --bins
+    cargo test --locked --quiet -p skerry --release --lib -- --nocapture virtq:: mem:: service:: ext4::cost
+    host_test --lib --bins --test documents
 }
 
 ext4() {
@@ -97,7 +97,7 @@ ring() {
     step "ring: the image in QEMU, the preallocated ring, the bridge, host mode"
     build_image
     leave_anew writing
-    host_test --test image --test ring --test writing --test front_end --test serve -- --test-threads=1
+    host_test --test image --test ring --test writing --test front_end --test vhost_user --test serve -- --test-threads=1
 }
 
 hostile() {
@@ -158,7 +158,7 @@ all=(style deny unit ext4 model fuzz ring hostile client conformance programs ke
 form="short form"
 ignored=()
 release=()
-fuzzing=(--seconds 20)
+fuzzing=(--minutes 1)
 steps=()
 for argument in "$@"; do
     case $argument in

@@ -8,6 +8,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,11 +19,12 @@ use skerry::wire::{LockFlags, LockStatus, LockType, OpenFlags, Tlock, UnlinkFlag
 use skerry_host::client::{Client, RingTransport};
 use skerry_host::front_end::{FrontEnd, Options};
 use skerry_host::running_server::{self, RunningServer};
-use support::{Mode, Volume, is_clean, is_recoverable, pattern};
+use support::{Mode, Volume, is_clean, is_recoverable, judge, pattern};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const ENOENT: u32 = 2;
 const EROFS: u32 = 30;
+const EUCLEAN: u32 = 117;
 
 type Session = (FrontEnd, Client<RingTransport>);
 
@@ -377,12 +379,12 @@ fn the_control_socket_tells_of_the_clients_and_the_volume_and_brings_it_to_rest(
         stats.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).expect(key).parse().unwrap()
     };
     assert!(counted("polls_hit") + counted("wakes") > 0, "{stats}");
-    assert!(read(&mut control, "volume").contains("access writable\nlocks 0\nlast_rest never\n"));
+    assert!(read(&mut control, "volume").contains("access writable\nlocks 0\nerrors 0\nlast_rest never\n"));
 
     let file = control.walk_path(ctl, b"volume").unwrap();
     control.open(file, OpenFlags::WRONLY).unwrap();
     control.write(file, 0, b"rest\n").unwrap();
-    assert_eq!(read(&mut control, "volume"), "access readonly\nlocks 0\nlast_rest done\n");
+    assert_eq!(read(&mut control, "volume"), "access readonly\nlocks 0\nerrors 0\nlast_rest done\n");
     is_clean(&volume.path());
     assert_eq!(session.create(root, b"too late").unwrap_err().errno(), Some(EROFS));
     assert_eq!(session.read_file(root, b"new").unwrap(), b"new\n");
@@ -393,6 +395,32 @@ fn the_control_socket_tells_of_the_clients_and_the_volume_and_brings_it_to_rest(
     }
     server.shut_down().unwrap();
     is_clean(&volume.path());
+}
+
+#[test]
+fn the_control_socket_tells_that_the_volume_is_damaged() {
+    let volume = Volume::new();
+    let path = volume.directory().join("control");
+    let block: u64 = judge("debugfs", &["-R", "bmap /dir/inner 0"], &volume.path())
+        .lines()
+        .find_map(|line| line.trim().parse().ok())
+        .expect("the directory's block");
+    let header = judge("dumpe2fs", &["-h"], &volume.path());
+    let size = header.lines().find_map(|line| line.strip_prefix("Block size:")?.trim().parse::<u64>().ok());
+    let file = fs::OpenOptions::new().write(true).open(volume.path()).unwrap();
+    file.write_all_at(&[0xff; 16], block * size.unwrap()).unwrap();
+    drop(file);
+
+    let _server = serve_with(&volume, |serve| serve.control = Some(path.clone()));
+    let (_front_end, mut session) = client(&volume, 0);
+    let (_control_front_end, mut control) = connected(&path, Options::default());
+    let (root, _) = session.attach(b"").unwrap();
+    let (ctl, _) = control.attach(b"ctl").unwrap();
+    let mut told = || String::from_utf8(control.read_file(ctl, b"volume").unwrap()).unwrap();
+    assert!(told().contains("\nerrors 0\n"));
+    let inner = session.walk_path(root, b"dir/inner").unwrap();
+    assert_eq!(session.walk_path(inner, b"leaf").unwrap_err().errno(), Some(EUCLEAN));
+    assert!(told().contains("\nerrors 1\n"), "{}", told());
 }
 
 /// Processor time of a process so far, in clock ticks (100 a second).

@@ -12,6 +12,7 @@
 //! | client RAM                       | read, write                                                 |
 //! | everything else: page 0, guard pages, unused parts of the PCI windows | none                   |
 //!
+//! Nothing is mapped as a user's (bit 2 of an entry), at no level, so no code without privilege could run, or access anything.
 //! Intel SDM volume 3, chapter 5 ("Paging"), four levels. Large pages are used wherever they fit. The tables come
 //! from a fixed pool in the image's data, so that mapping a client's RAM takes nothing from the heap.
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What the processor is, and what of it is switched on at the start because it is there: the AVX registers, for copies.
+//! What the processor is, and what of it is switched on at the start because it is there: protections, and the AVX registers, for
+//! copies.
 //!
 //! Features are told by CPUID (Intel SDM, volume 2, chapter "CPUID"); QEMU's translator by its signature in the leaf that is
 //! reserved for hypervisors.
@@ -17,9 +18,12 @@ const FEATURES: u32 = 1;
 const ECX_XSAVE: u32 = 1 << 26;
 const ECX_AVX: u32 = 1 << 28;
 const ECX_HYPERVISOR: u32 = 1 << 31;
-/// The leaf of further features, and what EBX and EDX say in it.
+/// The leaf of further features, and what EBX, ECX and EDX say in it.
 const STRUCTURED_FEATURES: u32 = 7;
+const EBX_SMEP: u32 = 1 << 7;
 const EBX_ERMS: u32 = 1 << 9;
+const EBX_SMAP: u32 = 1 << 20;
+const ECX_UMIP: u32 = 1 << 2;
 const EDX_FSRM: u32 = 1 << 4;
 /// The leaf with a hypervisor's signature in EBX, ECX, EDX; and that of QEMU's translator.
 const HYPERVISOR: u32 = 0x4000_0000;
@@ -29,6 +33,27 @@ const TCG: [&[u8; 4]; 3] = [b"TCGT", b"CGTC", b"GTCG"];
 pub fn leaf(number: u32) -> Option<CpuidResult> {
     const EXTENDED: u32 = 1 << 31;
     (__cpuid(number & EXTENDED).eax >= number).then(|| __cpuid_count(number, 0))
+}
+
+/// Switches on, where the processor has them, SMEP and SMAP, by which the image can neither execute nor access what is mapped as a
+/// user's, and UMIP, by which code without privilege does not learn where the descriptor tables are. There are no such pages and there is no such
+/// code: should damage to the page tables make some, they are of less use. Called with page tables that map nothing as a user's.
+pub fn protect() {
+    let features = leaf(STRUCTURED_FEATURES);
+    let mut protections = Cr4Flags::empty();
+    for (is_there, protection) in [
+        (
+            features.is_some_and(|leaf| leaf.ebx & EBX_SMEP != 0),
+            Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
+        ),
+        (features.is_some_and(|leaf| leaf.ebx & EBX_SMAP != 0), Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
+        (features.is_some_and(|leaf| leaf.ecx & ECX_UMIP != 0), Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
+    ] {
+        protections.set(protection, is_there);
+    }
+    // SAFETY: the processor has what is set. It takes away only the use of a user's pages, of which there are none (the caller's
+    // word), and from code without privilege, of which there is none.
+    unsafe { Cr4::update(|flags| flags.insert(protections)) };
 }
 
 /// Switches AVX on where the processor has it, and chooses how to copy. Called once.

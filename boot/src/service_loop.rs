@@ -11,7 +11,7 @@ use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::MappedRegion;
 use skerry::poll::{DEFAULT_BOUND, Poll};
 use skerry::server::{ExportList, Exports, LockTable};
-use skerry::service::{Connection, Drained, Fault, Scratch};
+use skerry::service::{Connection, Drained, Fault, Scratch, Turn};
 
 use crate::clients::Clients;
 use crate::clock;
@@ -21,8 +21,8 @@ use crate::interrupts::wake;
 use crate::ivshmem::Doorbell;
 use crate::pmem::Pmem;
 
-/// Requests that one ring gets served before the next ring's turn.
-const BUDGET: u32 = 32;
+/// What one ring gets before the next ring's turn.
+const TURN: Turn = Turn::new(clock::nanoseconds_since_start);
 
 /// The control ring, whose sessions may attach `ctl`.
 pub struct Control {
@@ -88,10 +88,12 @@ impl Service {
         let mut served = false;
 
         state.locks = locks.len();
+        state.errors = volume.errors_found();
+        state.writable = is_writable(volume);
         let mut plane = Plane { clients, volume: state, poll };
         let mut tree = ControlTree(&mut plane);
         let mut exports = Exports::new(volume, list, locks).with_control(&mut tree);
-        let drained = control.connection.drain(&mut exports, scratch, &mut control.doorbell, BUDGET);
+        let drained = control.connection.drain(&mut exports, scratch, &mut control.doorbell, TURN);
         served |= report("the control ring", None, drained);
         // The reply is on its way, but the next one comes after this.
         if state.take_rest_wanted() {
@@ -103,7 +105,7 @@ impl Service {
         heap::without_allocations(|| {
             for (number, slot) in clients.slots_mut() {
                 let mut notify = slot.notify();
-                let drained = slot.connection.drain(&mut exports, scratch, &mut notify, BUDGET);
+                let drained = slot.connection.drain(&mut exports, scratch, &mut notify, TURN);
                 served |= report("client", Some(number), drained);
             }
         });

@@ -55,6 +55,8 @@ pub unsafe fn start(start_info: u32) -> Result<Service, Status> {
     })?;
     log::set_max_level(command_line.log);
     log::info!("skerry {} starts", env!("CARGO_PKG_VERSION"));
+    // The provisional page tables map nothing as a user's, nor do those that replace them.
+    processor::protect();
     let routine = processor::prepare();
     log::debug!("large copies go through {routine}");
 

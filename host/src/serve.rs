@@ -4,7 +4,7 @@
 //!
 //! The same core as in the image serves one volume to several clients. The volume's file and each client's memory are mapped, so
 //! that the bytes of a file move once. Each ring has a thread, which sleeps in `epoll` when its client is idle. The volume is one
-//! value: a ring's thread has it for one drain, at most [`DRAIN_BUDGET`] requests, and threads that want it take turns in the
+//! value: a ring's thread has it for one drain, a [`Turn`](skerry::service::Turn), and threads that want it have theirs in the
 //! order in which they asked. So a client waits for at most one drain of each other one, however much those ask for.
 //!
 //! | file            | subject                                                         |
@@ -15,7 +15,7 @@
 //! | `turns`         | who has the volume                                              |
 //! | `ring`          | a ring's thread                                                 |
 //! | `control`       | what `ctl` shows                                                |
-//! | `clock`         | the time of a change                                            |
+//! | `clock`         | the time of a change, and of a turn                             |
 //! | `sandbox`       | what the process can still ask of the kernel                    |
 //! | `process`       | host mode as a child process                                    |
 
@@ -41,8 +41,6 @@ use crate::volume::Volume;
 use control::Setting;
 use ring::Rings;
 use service::Service;
-
-pub use service::DRAIN_BUDGET;
 
 /// The most clients at a time.
 pub const SLOTS: usize = 16;

@@ -14,10 +14,15 @@ use super::error::{Damage, Error};
 use super::field::le32;
 use super::inode::Inode;
 use super::mapping::{Run, Visit};
+use super::power_of_two::PowerOfTwo;
 use crate::mem::region::Region;
 
 /// Direct block numbers of an inode.
-pub(super) const DIRECT: u64 = 12;
+const DIRECT: u64 = 12;
+/// Levels of blocks of numbers.
+const LEVELS: u32 = 3;
+/// Numbers in an inode: direct ones, and one of each level.
+pub(super) const SLOTS: u64 = DIRECT + LEVELS as u64;
 /// Length of a block number.
 pub(super) const NUMBER: usize = 4;
 
@@ -50,6 +55,23 @@ impl fmt::Display for BlockMapFault {
     }
 }
 
+/// How many blocks of the file the number in `slot` of an inode stands for.
+pub(super) fn span(slot: u64, block_size: PowerOfTwo) -> PowerOfTwo {
+    // At most three levels of 1024 numbers each.
+    let level = u32::try_from(slot.saturating_sub(DIRECT - 1)).unwrap_or(LEVELS);
+    numbers_per_block(block_size).power(level.min(LEVELS))
+}
+
+/// How many blocks a map can reach.
+pub(super) fn reach(block_size: PowerOfTwo) -> u64 {
+    (0..SLOTS).fold(0, |reach, slot| reach.saturating_add(span(slot, block_size).into()))
+}
+
+/// How many block numbers fill a block.
+pub(super) fn numbers_per_block(block_size: PowerOfTwo) -> PowerOfTwo {
+    block_size.split_into(PowerOfTwo::two_to(NUMBER.trailing_zeros()))
+}
+
 /// A walk over the map of one inode.
 pub(super) struct BlockMapWalk<'w, 'v, R: Region> {
     pub volume: &'v Volume<R>,
@@ -63,13 +85,11 @@ pub(super) struct BlockMapWalk<'w, 'v, R: Region> {
 impl<R: Region> BlockMapWalk<'_, '_, R> {
     /// Hands out runs that cover the wanted range.
     pub(super) fn run(mut self) -> Result<(), Error> {
-        let numbers_per_block = u64::from(self.volume.superblock.block_size) / NUMBER as u64;
-        let mut first = 0;
+        let mut first = 0_u64;
         for (slot, number) in self.inode.i_block.as_chunks::<NUMBER>().0.iter().enumerate() {
-            let level = (slot as u64).saturating_sub(DIRECT - 1);
-            let span = (0..level).fold(1, |span, _| span * numbers_per_block);
-            self.subtree(u32::from_le_bytes(*number), first..first + span)?;
-            first += span;
+            let span = span(slot as u64, self.volume.superblock.block_size);
+            self.subtree(u32::from_le_bytes(*number), first, span)?;
+            first = first.saturating_add(span.into());
         }
         if self.wanted.end > first {
             let fault = BlockMapFault::Unreachable { logical: first };
@@ -86,9 +106,10 @@ impl<R: Region> BlockMapWalk<'_, '_, R> {
         (self.visit)(run)
     }
 
-    /// Hands out what is wanted of the blocks `covered`, which the number `block` stands for: itself if it is one.
-    fn subtree(&mut self, block: u32, covered: Range<u64>) -> Result<(), Error> {
-        let wanted = covered.start.max(self.wanted.start)..covered.end.min(self.wanted.end);
+    /// Hands out what is wanted of the `span` blocks from `start` on, which the number `block` stands for: itself if it is one.
+    fn subtree(&mut self, block: u32, start: u64, span: PowerOfTwo) -> Result<(), Error> {
+        let end = start.saturating_add(span.into());
+        let wanted = start.max(self.wanted.start)..end.min(self.wanted.end);
         if wanted.is_empty() {
             return Ok(());
         }
@@ -96,19 +117,20 @@ impl<R: Region> BlockMapWalk<'_, '_, R> {
             return self.add(Run { blocks: wanted, physical: None });
         }
         if !self.volume.holds(u64::from(block), 1) {
-            let fault = BlockMapFault::Physical { logical: covered.start, block };
+            let fault = BlockMapFault::Physical { logical: start, block };
             return Err(Damage::BlockMap { inode: self.inode.number, fault }.into());
         }
-        if covered.end - covered.start == 1 {
+        if span.get() == 1 {
             return self.add(Run { blocks: wanted, physical: Some(u64::from(block)) });
         }
         self.volume.check_owned(self.inode.number, u64::from(block), 1)?;
         let numbers = self.volume.block(u64::from(block))?;
-        let span = (covered.end - covered.start) / (numbers.len() / NUMBER) as u64;
-        for index in (wanted.start - covered.start) / span..(wanted.end - covered.start).div_ceil(span) {
-            let first = covered.start + index * span;
-            let offset = usize::try_from(index).map_or(usize::MAX, |index| index * NUMBER);
-            self.subtree(le32(numbers, offset), first..first + span)?;
+        let below = span.split_into(numbers_per_block(self.volume.superblock.block_size));
+        let wanted = wanted.start.saturating_sub(start)..wanted.end.saturating_sub(start);
+        for index in wanted.start / below..below.count_for(wanted.end) {
+            let first = start.saturating_add(index.saturating_mul(below.into()));
+            let offset = usize::try_from(index).map_or(usize::MAX, |index| index.saturating_mul(NUMBER));
+            self.subtree(le32(numbers, offset), first, below)?;
         }
         Ok(())
     }
@@ -116,8 +138,8 @@ impl<R: Region> BlockMapWalk<'_, '_, R> {
     /// Joins `run` to the pending one, or hands that out and keeps `run`.
     fn add(&mut self, run: Run) -> Result<(), Error> {
         if let Some(pending) = &mut self.pending {
-            let length = pending.blocks.end - pending.blocks.start;
-            if pending.physical.map(|first| first + length) == run.physical {
+            let length = pending.blocks.end.saturating_sub(pending.blocks.start);
+            if pending.physical.map(|first| first.saturating_add(length)) == run.physical {
                 pending.blocks.end = run.blocks.end;
                 return Ok(());
             }

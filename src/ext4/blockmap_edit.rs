@@ -7,14 +7,11 @@ use core::ops::Range;
 
 use super::Volume;
 use super::alloc::Freed;
-use super::blockmap::{BlockMapFault, DIRECT, NUMBER};
+use super::blockmap::{BlockMapFault, NUMBER, SLOTS, numbers_per_block, reach, span};
 use super::error::{Damage, Error};
 use super::extent::Budget;
 use super::field::{le32, put_le32};
 use crate::mem::region::Region;
-
-/// Numbers in an inode: direct ones, and one of each of three levels.
-const SLOTS: u64 = DIRECT + 3;
 
 /// What is being freed.
 struct Removal<'b> {
@@ -49,13 +46,13 @@ impl<R: Region> Volume<R> {
         content: Freed,
         budget: &mut Budget,
     ) -> Result<bool, Error> {
-        let numbers_per_block = u64::from(self.superblock.block_size) / NUMBER as u64;
+        let block_size = self.superblock.block_size;
         let mut removal = Removal { number, from, content, budget, freed: 0 };
         let mut progress = Progress::Empty;
-        let mut end = (0..SLOTS).map(|slot| span(slot, numbers_per_block)).sum::<u64>();
+        let mut end = reach(block_size);
         for slot in (0..SLOTS).rev() {
-            let first = end.saturating_sub(span(slot, numbers_per_block));
-            let offset = usize::try_from(slot).map_or(usize::MAX, |slot| slot * NUMBER);
+            let first = end.saturating_sub(span(slot, block_size).into());
+            let offset = usize::try_from(slot).map_or(usize::MAX, |slot| slot.saturating_mul(NUMBER));
             let block = le32(self.allocated_inode(number)?.i_block, offset);
             progress = self.remove_subtree(&mut removal, block, first..end)?;
             if progress != Progress::Empty {
@@ -71,7 +68,7 @@ impl<R: Region> Volume<R> {
         }
         let freed = removal.freed;
         if freed > 0 {
-            self.count_blocks(number, -freed)?;
+            self.count_blocks(number, freed.saturating_neg())?;
         }
         Ok(progress == Progress::Paused)
     }
@@ -96,23 +93,24 @@ impl<R: Region> Volume<R> {
             return Err(Damage::BlockMap { inode: removal.number, fault }.into());
         }
         if covered.end.saturating_sub(covered.start) == 1 {
-            return self.free_mapped(removal, number..number + 1);
+            return self.free_mapped(removal, number..number.saturating_add(1));
         }
-        let count = u64::from(self.superblock.block_size) / NUMBER as u64;
-        let span = covered.end.saturating_sub(covered.start).checked_div(count).unwrap_or(1);
-        let mut left = count;
+        let count = numbers_per_block(self.superblock.block_size);
+        let span = covered.end.saturating_sub(covered.start) / count;
+        let mut left = u64::from(count);
         let mut progress = Progress::Empty;
         while let Some(last) = left.checked_sub(1) {
             let first = covered.start.saturating_add(last.saturating_mul(span));
             let child = self.number_at(number, last)?;
             // Blocks that follow each other are freed at once.
-            let mut run = 1;
+            let mut run = 1_u64;
             if span == 1 && child != 0 {
                 while run <= last
                     && first.saturating_sub(run) >= removal.from
-                    && u64::from(self.number_at(number, last - run)?) + run == u64::from(child)
+                    && u64::from(self.number_at(number, last.saturating_sub(run))?).saturating_add(run)
+                        == u64::from(child)
                 {
-                    run += 1;
+                    run = run.saturating_add(1);
                 }
             }
             progress = if run > 1 {
@@ -142,8 +140,8 @@ impl<R: Region> Volume<R> {
             removal.freed = removal.freed.saturating_add(1);
             return Ok(Progress::Empty);
         }
-        if left < count {
-            let gone = usize::try_from(left).map_or(usize::MAX, |left| left * NUMBER);
+        if left < u64::from(count) {
+            let gone = usize::try_from(left).map_or(usize::MAX, |left| left.saturating_mul(NUMBER));
             self.block_mut(number)?.get_mut(gone..).unwrap_or_default().fill(0);
         }
         Ok(progress)
@@ -152,8 +150,10 @@ impl<R: Region> Volume<R> {
     /// Frees as much of the blocks `run`, from their end, as the budget has left.
     fn free_mapped(&mut self, removal: &mut Removal<'_>, run: Range<u64>) -> Result<Progress, Error> {
         let length = run.end.saturating_sub(run.start);
-        let groups =
-            (u64::from(self.superblock.s_first_data_block), u64::from(self.superblock.s_blocks_per_group));
+        let groups = (
+            u64::from(self.superblock.s_first_data_block),
+            u64::from(self.superblock.s_blocks_per_group.get()),
+        );
         let taken = removal.budget.take((run.start, length), removal.content, groups);
         if taken > 0 {
             let start = run.end.saturating_sub(taken);
@@ -168,11 +168,6 @@ impl<R: Region> Volume<R> {
         let offset = usize::try_from(index).map_or(usize::MAX, |index| index.saturating_mul(NUMBER));
         Ok(le32(self.block(block)?, offset))
     }
-}
-
-/// How many blocks of the file the number in `slot` of an inode stands for.
-fn span(slot: u64, numbers_per_block: u64) -> u64 {
-    (0..slot.saturating_sub(DIRECT - 1)).fold(1, |span: u64, _| span.saturating_mul(numbers_per_block))
 }
 
 #[cfg(test)]

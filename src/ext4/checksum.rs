@@ -31,7 +31,8 @@ impl Zeros {
     /// For a CRC with this polynomial, which is `reflected` or not.
     #[expect(
         clippy::indexing_slicing,
-        reason = "the compiler evaluates it, to which an index out of range is an error"
+        clippy::arithmetic_side_effects,
+        reason = "the compiler evaluates it, to which an index out of range or an overflow is an error"
     )]
     const fn new(polynomial: u32, reflected: bool) -> Self {
         let mut tables = [[0; 256]; 4];
@@ -67,11 +68,11 @@ impl Zeros {
     #[inline]
     fn sum(&self, seed: u32, bytes: &[u8], sum: impl Fn(u32, &[u8]) -> u32) -> u32 {
         let (pieces, _) = bytes.as_chunks::<PIECE>();
-        let (mut state, mut rest, mut ahead) = (seed, bytes, 0);
+        let (mut state, mut rest, mut ahead) = (seed, bytes, 0_usize);
         for piece in pieces {
             let (words, _) = piece.as_chunks::<8>();
             if piece.first() != Some(&0) || words.iter().any(|word| *word != [0; 8]) {
-                ahead += PIECE;
+                ahead = ahead.saturating_add(PIECE);
             } else if let Some((front, behind)) = rest.split_at_checked(ahead) {
                 if ahead > 0 {
                     state = sum(state, front);

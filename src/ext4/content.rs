@@ -15,6 +15,7 @@ mod tests;
 use core::ops::Range;
 
 use super::Volume;
+use super::blockmap;
 use super::error::Error;
 use super::extent::{Mapped, Tree};
 use super::features::RoCompat;
@@ -33,6 +34,8 @@ const MAX_RUNS: usize = 64;
 const MAX_EXTENT: u64 = 1 << 15;
 /// The longest file that needs no `large_file`, in bytes.
 const MAX_SMALL: u64 = 0x7fff_ffff;
+/// The most bytes that an inode can count the space of without `huge_file`.
+const COUNTABLE: u64 = 0xffff_ffff * 512;
 /// `s_feature_ro_compat` in the superblock.
 const FEATURE_RO_COMPAT: usize = 0x64;
 
@@ -153,7 +156,8 @@ impl<R: Region> Volume<R> {
         let inode = self.allocated_inode(number)?;
         let old_size = regular(&inode)?.size;
         let limit = self.max_size(&inode);
-        let block_size = u64::from(self.superblock.block_size);
+        let size = self.superblock.block_size;
+        let block_size = u64::from(size);
         plan.old_size = old_size;
         plan.offset = match position {
             Position::At(offset) => offset,
@@ -163,7 +167,7 @@ impl<R: Region> Volume<R> {
             return Err(Errno::EFBIG.into());
         }
         let end = plan.offset.saturating_add(wanted).min(limit);
-        let (mut block, end_block) = (plan.offset / block_size, end.div_ceil(block_size));
+        let (mut block, end_block) = (plan.offset / size, size.count_for(end));
         let mut allocations = 0;
         while block < end_block && allocations < MAX_ALLOCATIONS && !plan.runs.is_full() {
             let placed = self.place_run(number, caller, block, end_block.saturating_sub(block))?;
@@ -172,14 +176,14 @@ impl<R: Region> Volume<R> {
                 placed.physical.saturating_mul(block_size),
                 placed.blocks.saturating_mul(block_size),
             )?;
-            allocations += u32::from(placed.fresh);
+            allocations = allocations.saturating_add(u32::from(placed.fresh));
             if placed.blocks == 0 || !plan.add(&placed) {
                 break;
             }
             block = block.saturating_add(placed.blocks);
             plan.length = block.saturating_mul(block_size).min(end).saturating_sub(plan.offset);
         }
-        if old_size < plan.offset / block_size * block_size {
+        if old_size < size.round_down(plan.offset) {
             plan.old_end = self.partial_block(number, old_size)?;
         }
         self.edit_written(number, caller, old_size, plan.end())
@@ -234,8 +238,8 @@ impl<R: Region> Volume<R> {
     /// The block of the volume that byte `offset` of a file is in the middle of; `None` if it is at the start of one, or
     /// that one holds no content.
     pub(super) fn partial_block(&self, number: u32, offset: u64) -> Result<Option<u64>, Error> {
-        let block_size = u64::from(self.superblock.block_size);
-        if offset.is_multiple_of(block_size) {
+        let block_size = self.superblock.block_size;
+        if block_size.divides(offset) {
             return Ok(None);
         }
         let inode = self.allocated_inode(number)?;
@@ -293,25 +297,25 @@ impl<R: Region> Volume<R> {
         let mappable = if inode.flags.contains(InodeFlags::EXTENTS) {
             u64::from(u32::MAX)
         } else {
-            let numbers = block_size / 4;
-            12 + numbers + numbers * numbers + numbers * numbers * numbers
+            blockmap::reach(self.superblock.block_size)
         };
         let countable = if self.superblock.ro_compat.contains(RoCompat::HUGE_FILE) {
             u64::MAX
         } else {
-            u64::from(u32::MAX) / (block_size / 512)
+            COUNTABLE / self.superblock.block_size
         };
         mappable.min(countable).saturating_mul(block_size)
     }
 
     /// The second phase: stores the bytes where `plan` says, and zeros around them where nothing was stored before.
     fn store_content(&mut self, plan: &Plan, source: &mut dyn Source) -> Result<(), Error> {
-        let block_size = u64::from(self.superblock.block_size);
+        let size = self.superblock.block_size;
+        let block_size = u64::from(size);
         if let Some(block) = plan.old_end {
             self.zero_behind(block, plan.old_size)?;
         }
         // Where the blocks of the run begin in the file, and where the next byte goes.
-        let mut run_start = plan.offset / block_size * block_size;
+        let mut run_start = size.round_down(plan.offset);
         let mut offset = plan.offset;
         let stale_from = if plan.first_is_fresh { run_start } else { plan.old_size.max(run_start) };
         if let Some((first, _)) = plan.runs.first().filter(|_| stale_from < offset) {
@@ -329,7 +333,7 @@ impl<R: Region> Volume<R> {
         }
         if let Some((first, blocks)) = plan.runs.last()
             && (plan.last_is_fresh || plan.end() > plan.old_size)
-            && !plan.end().is_multiple_of(block_size)
+            && !size.divides(plan.end())
         {
             let last = first.saturating_add(blocks.saturating_sub(1));
             self.zero_behind(last, plan.end())?;
@@ -340,7 +344,7 @@ impl<R: Region> Volume<R> {
     /// Makes what lies behind byte `offset` of a file zeros in the block that it is in, which is `block` of the volume.
     pub(super) fn zero_behind(&mut self, block: u64, offset: u64) -> Result<(), Error> {
         let block_size = u64::from(self.superblock.block_size);
-        let within = offset % block_size;
+        let within = offset % self.superblock.block_size;
         let start = block.saturating_mul(block_size).saturating_add(within);
         self.place_mut(start, block_size.saturating_sub(within))?.fill(0);
         Ok(())

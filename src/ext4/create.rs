@@ -11,6 +11,7 @@ use super::inode_edit::i_extra_isize;
 use super::set_attributes::SET_GROUP_ID;
 use crate::fs::{Caller, Errno, FileKind, NewFile, NewKind, Timestamp};
 use crate::mem::region::Region;
+use crate::mem::slice;
 
 /// Most names of a file, and most directories in one without `dir_nlink` (`EXT4_LINK_MAX`).
 pub(super) const LINK_MAX: u16 = 65_000;
@@ -127,14 +128,14 @@ impl<R: Region> Volume<R> {
         if target.len() < FAST_SYMLINK {
             return self.edit_inode(number, |inode| {
                 if let Some(place) = inode.i_block().get_mut(..target.len()) {
-                    place.copy_from_slice(target);
+                    slice::copy(place, target);
                 }
                 inode.set_size(target.len() as u64);
                 Ok(())
             });
         }
         // The target and a NUL fill at most one block.
-        if target.len() >= self.superblock.block_size as usize {
+        if target.len() >= self.superblock.block_size.length() {
             return Err(Errno::ENAMETOOLONG.into());
         }
         self.edit_inode(number, |inode| {
@@ -145,7 +146,7 @@ impl<R: Region> Volume<R> {
         })?;
         let block = self.append_block(number, 0, caller)?;
         if let Some(place) = self.new_block(block)?.get_mut(..target.len()) {
-            place.copy_from_slice(target);
+            slice::copy(place, target);
         }
         self.edit_inode(number, |inode| {
             inode.set_size(target.len() as u64);

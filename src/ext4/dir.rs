@@ -174,7 +174,7 @@ impl<'v, R: Region> Directory<'v, R> {
                 self.read_in_hash_order::<MOST_RECORDS>(count, position, visit)
             }
             Content::Blocks(count) => {
-                let size = u64::from(self.volume.superblock().block_size);
+                let size = self.volume.superblock().block_size;
                 // A position beyond the last block is beyond every record.
                 let first = u32::try_from(position / size).unwrap_or(u32::MAX);
                 for block in first..count {
@@ -313,9 +313,9 @@ impl<'v, R: Region> Directory<'v, R> {
             };
             return Ok(Content::Inline { parent: le32(self.inode.i_block, 0), areas: [front, rest] });
         }
-        let size = u64::from(self.volume.superblock().block_size);
+        let size = self.volume.superblock().block_size;
         match u32::try_from(self.inode.size / size) {
-            Ok(count) if count > 0 && self.inode.size.is_multiple_of(size) => Ok(Content::Blocks(count)),
+            Ok(count) if count > 0 && size.divides(self.inode.size) => Ok(Content::Blocks(count)),
             _ => Err(self.damage(DirectoryFault::Size(self.inode.size))),
         }
     }
@@ -344,7 +344,7 @@ impl<'v, R: Region> Directory<'v, R> {
         let superblock = self.volume.superblock();
         Index {
             directory: self.inode.number,
-            block_size: superblock.block_size as usize,
+            block_size: superblock.block_size.length(),
             blocks,
             checksum_seed: superblock.has_metadata_csum().then(|| self.inode.checksum_seed()),
             hash_seed: superblock.s_hash_seed,

@@ -5,7 +5,7 @@
 //! A node is the inode's number and, above it, its generation: a node of a file that is gone is not mistaken for the file that
 //! has its number now.
 
-use core::ops::{ControlFlow, Range};
+use core::ops::ControlFlow;
 
 use super::error::{Damage, Error};
 use super::inode::{self, Inode, InodeFault};
@@ -125,17 +125,15 @@ impl<R: Region> FileSystem for Volume<R> {
             return Ok(attributes);
         }
         let inode = self.file(node).map_err(|error| self.answer(error, number(node)))?;
-        let attributes = inode.attributes(self.superblock.block_size);
+        let attributes = inode.attributes(self.superblock.block_size.get());
         self.remembered.set_attributes(node, attributes, inode.block);
         Ok(attributes)
     }
 
     fn read(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
         let known = self.remembered.piece(node).and_then(|piece| piece.locate(offset, count));
-        if let Some(Range { start, end }) = known {
-            return self
-                .put_bytes(start, end - start, sink)
-                .map_err(|error| self.answer(error, number(node)));
+        if let Some((place, length)) = known {
+            return self.put_bytes(place, length, sink).map_err(|error| self.answer(error, number(node)));
         }
         self.file(node)
             .and_then(|inode| match inode.kind {

@@ -166,10 +166,10 @@ impl<R: Region> Volume<R> {
     /// Checks every group descriptor.
     pub(super) fn check_groups(&self) -> Result<Totals, Error> {
         let mut totals = Totals::default();
-        for number in 0..self.superblock.group_count {
+        for number in 0..self.superblock.group_count.get() {
             let group = self.group(number)?;
-            totals.free_blocks += u64::from(group.bg_free_blocks_count);
-            totals.free_inodes += u64::from(group.bg_free_inodes_count);
+            totals.free_blocks = totals.free_blocks.saturating_add(u64::from(group.bg_free_blocks_count));
+            totals.free_inodes = totals.free_inodes.saturating_add(u64::from(group.bg_free_inodes_count));
         }
         Ok(totals)
     }
@@ -197,7 +197,7 @@ impl<R: Region> Volume<R> {
     /// The descriptor of group `number`, which matches its checksum.
     fn checked_group(&self, number: u32) -> Result<&[u8], Error> {
         let (block, range) = self.group_place(number)?;
-        let index = (number % self.superblock.descriptors_per_block()) as usize;
+        let index = (number % self.superblock.descriptors_per_block) as usize;
         let raw = self.block(block)?.get(range).unwrap_or_default();
         if !self.verified.has(Kind::Groups, block, index) {
             check_checksum(&self.superblock, number, raw)
@@ -230,7 +230,7 @@ impl<R: Region> Volume<R> {
             let start = split64(raw, low, high);
             start..start.saturating_add(u64::from(length))
         };
-        let table = self.superblock.inode_table_blocks();
+        let table = self.superblock.inode_table_blocks;
         Ok([structure(0x0, 0x20, 1), structure(0x4, 0x24, 1), structure(0x8, 0x28, table)])
     }
 
@@ -258,13 +258,13 @@ impl<R: Region> Volume<R> {
     /// Where the descriptor of group `number` lies: the block, and which bytes of it.
     fn group_place(&self, number: u32) -> Result<(u64, Range<usize>), Error> {
         let superblock = &self.superblock;
-        if number >= superblock.group_count {
-            let fault = GroupFault::OutOfRange { group_count: superblock.group_count };
+        let group_count = superblock.group_count.get();
+        if number >= group_count {
+            let fault = GroupFault::OutOfRange { group_count };
             return Err(Damage::Group { group: number, fault }.into());
         }
-        let size = usize::from(superblock.s_desc_size);
-        let start = (number % superblock.descriptors_per_block()) as usize * size;
-        Ok((descriptor_block(superblock, number), start..start + size))
+        let index = number % superblock.descriptors_per_block;
+        Ok((descriptor_block(superblock, number), superblock.s_desc_size.place(index)))
     }
 }
 
@@ -342,20 +342,20 @@ impl InodeTable {
         // `raw` is as long as s_desc_size says: high halves beyond its end are zero.
         let bounds = structure_bounds(superblock, number);
         let start = split64(raw, 0x8, 0x28);
-        let length = superblock.inode_table_blocks();
+        let length = superblock.inode_table_blocks;
         let fits = start >= bounds.start
             && start.checked_add(u64::from(length)).is_some_and(|table_end| table_end <= bounds.end);
         if !fits {
             return Err(GroupFault::InodeTable { start, length });
         }
-        let inodes = superblock.s_inodes_per_group;
+        let inodes = superblock.s_inodes_per_group.get();
         let unused = within("bg_itable_unused", split32(raw, 0x1c, 0x32), inodes)?;
         let used_inodes = if !superblock.has_group_checksums() {
             inodes
         } else if flags(superblock, raw).contains(GroupFlags::INODE_UNINIT) {
             0
         } else {
-            inodes - unused
+            inodes.saturating_sub(unused)
         };
         Ok(Self { start, used_inodes })
     }
@@ -377,7 +377,7 @@ impl Group {
         let bitmap = |name, block| {
             if bounds.contains(&block) { Ok(block) } else { Err(GroupFault::BitmapPlace { name, block }) }
         };
-        let inodes = superblock.s_inodes_per_group;
+        let inodes = superblock.s_inodes_per_group.get();
         Ok(Self {
             block_bitmap: bitmap("bg_block_bitmap", split64(raw, 0x0, 0x20))?,
             inode_bitmap: bitmap("bg_inode_bitmap", split64(raw, 0x4, 0x24))?,
@@ -387,7 +387,7 @@ impl Group {
             bg_free_blocks_count: within(
                 "bg_free_blocks_count",
                 split32(raw, 0xc, 0x2c),
-                superblock.s_blocks_per_group,
+                superblock.s_blocks_per_group.get(),
             )?,
             bg_free_inodes_count: within("bg_free_inodes_count", split32(raw, 0xe, 0x2e), inodes)?,
             bg_used_dirs_count: within("bg_used_dirs_count", split32(raw, 0x10, 0x30), inodes)?,
@@ -399,24 +399,31 @@ impl Group {
 
 /// The block that holds the descriptor of group `number`.
 fn descriptor_block(superblock: &Superblock, number: u32) -> u64 {
-    let index = number / superblock.descriptors_per_block();
+    let index = number / superblock.descriptors_per_block;
     if !superblock.incompat.contains(Incompat::META_BG) || index < superblock.s_first_meta_bg {
-        return u64::from(superblock.s_first_data_block) + 1 + u64::from(index);
+        return behind_superblock(superblock).saturating_add(u64::from(index));
     }
     // With meta_bg a descriptor block lies in the first of the groups it describes, behind a superblock copy.
-    let group = index * superblock.descriptors_per_block();
-    first_block(superblock, group) + u64::from(superblock.group_has_superblock(group))
+    let group = superblock.descriptors_per_block.round_down(u64::from(number));
+    let group = u32::try_from(group).unwrap_or(number);
+    first_block(superblock, group).saturating_add(u64::from(superblock.group_has_superblock(group)))
+}
+
+/// The block behind that of the superblock.
+fn behind_superblock(superblock: &Superblock) -> u64 {
+    u64::from(superblock.s_first_data_block).saturating_add(1)
 }
 
 /// The first block of group `number`.
 pub(super) fn first_block(superblock: &Superblock, number: u32) -> u64 {
-    u64::from(superblock.s_first_data_block) + u64::from(number) * u64::from(superblock.s_blocks_per_group)
+    let before = u64::from(number).saturating_mul(u64::from(superblock.s_blocks_per_group.get()));
+    before.saturating_add(u64::from(superblock.s_first_data_block))
 }
 
 /// How many blocks group `number` has: the last group may be short.
 pub(super) fn blocks_in_group(superblock: &Superblock, number: u32) -> u32 {
     let left = superblock.s_blocks_count.saturating_sub(first_block(superblock, number));
-    u32::try_from(left).unwrap_or(u32::MAX).min(superblock.s_blocks_per_group)
+    u32::try_from(left).unwrap_or(u32::MAX).min(superblock.s_blocks_per_group.get())
 }
 
 /// How many blocks at the start of group `number` hold a copy of the superblock, group descriptors, and what is kept
@@ -427,37 +434,38 @@ pub(super) fn base_blocks(superblock: &Superblock, number: u32) -> u32 {
     } else {
         0
     };
-    copy + descriptor_blocks(superblock, number)
+    descriptor_blocks(superblock, number).saturating_add(copy)
 }
 
 /// The blocks of group `number` that hold group descriptors.
 fn descriptor_blocks(superblock: &Superblock, number: u32) -> u32 {
-    let per_block = superblock.descriptors_per_block();
+    let per_block = superblock.descriptors_per_block;
     let meta_bg = superblock.incompat.contains(Incompat::META_BG);
     if meta_bg && number / per_block >= superblock.s_first_meta_bg {
         // One block, in the first, the second and the last group of those it describes.
         let position = number % per_block;
-        return u32::from(position <= 1 || position == per_block - 1);
+        return u32::from(position <= 1 || position == per_block.get().saturating_sub(1));
     }
     if !superblock.group_has_superblock(number) {
         0
     } else if meta_bg {
         superblock.s_first_meta_bg
     } else {
-        superblock.group_count.div_ceil(per_block)
+        superblock.descriptor_blocks
     }
 }
 
 /// The blocks that bitmaps and inode table of group `number` may lie in: those of the group itself, or with flex_bg any;
 /// never the superblock.
 fn structure_bounds(superblock: &Superblock, number: u32) -> Range<u64> {
-    let behind_superblock = u64::from(superblock.s_first_data_block) + 1;
+    let behind_superblock = behind_superblock(superblock);
     let end = superblock.s_blocks_count;
     if superblock.incompat.contains(Incompat::FLEX_BG) {
         return behind_superblock..end;
     }
     let first = first_block(superblock, number);
-    first.max(behind_superblock)..end.min(first + u64::from(superblock.s_blocks_per_group))
+    first.max(behind_superblock)
+        ..end.min(first.saturating_add(u64::from(superblock.s_blocks_per_group.get())))
 }
 
 /// How `bg_checksum` is computed on a volume.
@@ -505,9 +513,9 @@ mod tests {
         let mut bytes = image.bytes();
         let superblock = Superblock::read(&bytes).unwrap();
         let block =
-            usize::try_from(descriptor_block(&superblock, number)).unwrap() * superblock.block_size as usize;
-        let index = number % superblock.descriptors_per_block();
-        bytes[block + index as usize * usize::from(superblock.s_desc_size) + offset] ^= 0x81;
+            usize::try_from(descriptor_block(&superblock, number)).unwrap() * superblock.block_size.length();
+        let index = number % superblock.descriptors_per_block;
+        bytes[block + index as usize * superblock.s_desc_size.length() + offset] ^= 0x81;
         match Volume::mount(bytes) {
             Err(MountError::Damaged(Damage::Group { group, fault })) => Some((group, fault)),
             _ => None,

@@ -159,7 +159,12 @@ impl Cursor<'_> {
             count: node.entries.len() / ENTRY,
             limit: node.limit,
         };
-        self.path.iter().map(step).collect()
+        let mut steps = Vec::new();
+        // There is room for as many as the path has.
+        for node in &self.path {
+            _ = steps.push(step(node));
+        }
+        steps
     }
 }
 

@@ -39,10 +39,10 @@ impl<R: Region> Volume<R> {
     /// The content of `inode`, a directory or a symbolic link, in two pieces: they are as long as `i_size` together.
     pub(super) fn inline_content<'v>(&self, inode: &Inode<'v>) -> Result<[&'v [u8]; 2], Error> {
         let [_, rest] = self.inline_space(inode)?;
-        let held = inode.i_block.len() + rest.len();
+        let held = inode.i_block.len().saturating_add(rest.len());
         let size = usize::try_from(inode.size).unwrap_or(usize::MAX);
         let front = inode.i_block.get(..size.min(inode.i_block.len())).unwrap_or_default();
-        match rest.get(..size - front.len()) {
+        match rest.get(..size.saturating_sub(front.len())) {
             Some(rest) => Ok([front, rest]),
             None => {
                 let fault = InlineFault::Size { size: inode.size, held };
@@ -74,7 +74,7 @@ impl<R: Region> Volume<R> {
             skip = skip.saturating_sub(piece.len());
             let (taken, _) = rest.split_at(left.min(rest.len()));
             sink.put(taken)?;
-            left -= taken.len();
+            left = left.saturating_sub(taken.len());
         }
         Ok(sink.put_zeros(left)?)
     }

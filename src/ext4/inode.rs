@@ -202,7 +202,7 @@ impl<R: Region> Volume<R> {
             return Err(fail(InodeFault::NotInUse));
         }
         let (block, range) = self.place_in_table(table.start, index);
-        let in_block = range.start / usize::from(self.superblock.s_inode_size);
+        let in_block = range.start / self.superblock.s_inode_size;
         let raw = self.block(block)?.get(range).unwrap_or_default();
         let verified = self.verified.has(Kind::Inodes, block, in_block);
         let inode = Inode::parse(&self.superblock, number, block, raw, verified).map_err(fail)?;
@@ -230,10 +230,9 @@ impl<R: Region> Volume<R> {
 
     /// Where inode `index` of the inode table that begins with block `table` lies.
     fn place_in_table(&self, table: u64, index: u32) -> (u64, Range<usize>) {
-        let size = u32::from(self.superblock.s_inode_size);
-        let per_block = self.superblock.block_size / size;
-        let offset = ((index % per_block) * size) as usize;
-        (table.saturating_add(u64::from(index / per_block)), offset..offset + size as usize)
+        let per_block = self.superblock.inodes_per_block;
+        let block = table.saturating_add(u64::from(index / per_block));
+        (block, self.superblock.s_inode_size.place(index % per_block))
     }
 }
 
@@ -322,7 +321,7 @@ impl<'v> Inode<'v> {
             device: self.device(),
             size: self.size,
             block_size: u64::from(block_size),
-            blocks: self.blocks512 + self.inline_sectors(),
+            blocks: self.blocks512.saturating_add(self.inline_sectors()),
             accessed: self.accessed,
             modified: self.modified,
             changed: self.changed,
@@ -418,9 +417,8 @@ fn blocks512(superblock: &Superblock, flags: InodeFlags, raw: &[u8]) -> u64 {
         return low;
     }
     let blocks = low | u64::from(le16(raw, 0x74)) << 32;
-    // 48 bits times at most 8 cannot overflow.
     if flags.contains(InodeFlags::HUGE_FILE) {
-        blocks * u64::from(superblock.block_size / 512)
+        blocks.saturating_mul(u64::from(superblock.sectors_per_block()))
     } else {
         blocks
     }
@@ -441,8 +439,8 @@ mod tests {
         let superblock = volume.superblock();
         let Group { inode_table, .. } = volume.group((number - 1) / superblock.s_inodes_per_group).unwrap();
         let index = (number - 1) % superblock.s_inodes_per_group;
-        usize::try_from(inode_table).unwrap() * superblock.block_size as usize
-            + index as usize * usize::from(superblock.s_inode_size)
+        usize::try_from(inode_table).unwrap() * superblock.block_size.length()
+            + index as usize * superblock.s_inode_size.length()
     }
 
     fn with_one_file(options: &[&str]) -> (Image, u32) {
@@ -561,7 +559,7 @@ mod tests {
             let (image, number) = with_one_file(&["-I", size]);
             let volume = image.mount();
             let start = place(&volume, number);
-            for offset in 0..usize::from(volume.superblock().s_inode_size) {
+            for offset in 0..volume.superblock().s_inode_size.length() {
                 let mut bytes = image.bytes();
                 bytes[start + offset] ^= 0x40;
                 assert!(fault(bytes, number).is_some(), "inode size {size}, byte {offset:#x}");

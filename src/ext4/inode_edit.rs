@@ -183,5 +183,5 @@ impl InodeEditor<'_> {
 /// Whether an inode of `superblock`'s volume can hold more than 2^32 sectors or bytes: not used on volumes without the
 /// features.
 pub(super) fn i_extra_isize(superblock: &Superblock) -> u16 {
-    if usize::from(superblock.s_inode_size) > GOOD_OLD_SIZE { superblock.s_want_extra_isize } else { 0 }
+    if superblock.s_inode_size.length() > GOOD_OLD_SIZE { superblock.s_want_extra_isize } else { 0 }
 }

@@ -51,7 +51,7 @@ impl<R: Region> Volume<R> {
     ) -> Result<Option<&'v [u8]>, Error> {
         let first = u64::from(logical);
         let mut physical = None;
-        self.map(inode, first..first + 1, &mut |run| {
+        self.map(inode, first..first.saturating_add(1), &mut |run| {
             physical = run.physical;
             Ok(())
         })?;
@@ -86,13 +86,17 @@ impl<R: Region> Volume<R> {
             self.read_inline(inode, offset, length, sink)?;
             return Ok(length);
         }
-        let size = u64::from(self.superblock.block_size);
-        self.map(inode, offset / size..end.div_ceil(size), &mut |run| {
-            let first = run.blocks.start * size;
+        let block_size = self.superblock.block_size;
+        let size = u64::from(block_size);
+        self.map(inode, offset / block_size..block_size.count_for(end), &mut |run| {
+            let first = run.blocks.start.saturating_mul(size);
             let from = first.max(offset);
-            let length = (run.blocks.end * size).min(end) - from;
+            let length = run.blocks.end.saturating_mul(size).min(end).saturating_sub(from);
             match run.physical {
-                Some(block) => sink.put(self.bytes(block * size + (from - first), length)?)?,
+                Some(block) => {
+                    let place = block.saturating_mul(size).saturating_add(from.saturating_sub(first));
+                    sink.put(self.bytes(place, length)?)?;
+                }
                 None => put_zeros(sink, length)?,
             }
             Ok(())

@@ -30,7 +30,7 @@
 //! | `status`     | what `statfs` tells                                              |
 //! | `file_system` | the volume as a `FileSystem`                                    |
 //! | `error`      | what can be wrong; `error_state`: what is noted of it, and what becomes of the volume |
-//! | `checksum`, `field` | sums and numbers as the format has them                   |
+//! | `checksum`, `field`, `power_of_two` | sums and numbers as the format has them   |
 //! | `testing`, `crash` | volumes for tests, and what a crash may leave of them      |
 
 mod acl;
@@ -68,6 +68,7 @@ mod journal;
 mod mapping;
 mod namespace;
 mod orphan;
+mod power_of_two;
 mod remembered;
 mod remove;
 mod rename;
@@ -204,7 +205,7 @@ impl<R: Region> Volume<R> {
                 if inode.flags.contains(inode::InodeFlags::INLINE_DATA) {
                     return Ok(());
                 }
-                let blocks = inode.size.div_ceil(u64::from(self.superblock.block_size));
+                let blocks = self.superblock.block_size.count_for(inode.size);
                 self.map(&inode, 0..blocks, &mut |run| {
                     visit(run);
                     Ok(())
@@ -219,6 +220,10 @@ impl<R: Region> Volume<R> {
     }
 
     /// Block `number` of metadata, as the last operation left it.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "s_blocks_count blocks are no more bytes than the region"
+    )]
     fn block(&self, number: u64) -> Result<&[u8], Error> {
         if number >= self.superblock.s_blocks_count {
             return Err(self.out_of_range(number));
@@ -233,7 +238,7 @@ impl<R: Region> Volume<R> {
         usize::try_from(length)
             .ok()
             .and_then(|length| self.region.bytes(offset, length))
-            .ok_or_else(|| self.out_of_range(offset / u64::from(self.superblock.block_size)))
+            .ok_or_else(|| self.out_of_range(offset / self.superblock.block_size))
     }
 
     fn out_of_range(&self, block: u64) -> Error {

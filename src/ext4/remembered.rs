@@ -12,7 +12,6 @@
 use alloc::boxed::Box;
 use alloc::vec;
 use core::cell::Cell;
-use core::ops::Range;
 
 use super::group::InodeTable;
 use crate::fs::{Attributes, Node};
@@ -48,21 +47,20 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// Where the `count` bytes from `offset` on lie in the region, or as many as the file has; `None` if not all of them are in
-    /// this extent.
+    /// Where the `count` bytes from `offset` on lie in the region, or as many as the file has, and how many these are; `None` if
+    /// not all of them are in this extent.
     #[inline]
-    pub(super) fn locate(&self, offset: u64, count: u32) -> Option<Range<u64>> {
+    pub(super) fn locate(&self, offset: u64, count: u32) -> Option<(u64, u64)> {
         let end = self.size.min(offset.saturating_add(u64::from(count)));
         if offset >= end {
-            return Some(self.place..self.place);
+            return Some((self.place, 0));
         }
         let skipped = offset.checked_sub(self.start)?;
         let wanted = end.checked_sub(offset)?;
         if skipped.checked_add(wanted)? > self.length {
             return None;
         }
-        let place = self.place.checked_add(skipped)?;
-        Some(place..place.checked_add(wanted)?)
+        Some((self.place.checked_add(skipped)?, wanted))
     }
 }
 
@@ -147,8 +145,7 @@ struct Changes {
 
 impl Changes {
     fn place(block: u64) -> usize {
-        // Below BLOCKS, which fits.
-        usize::try_from(block % BLOCKS as u64).unwrap_or(BLOCKS)
+        usize::try_from(block).unwrap_or(0) % BLOCKS
     }
 
     #[inline]
@@ -255,8 +252,7 @@ impl Remembered {
     }
 
     fn untold(&self, node: Node) -> Option<&Cell<Option<Untold>>> {
-        // Below UNTOLD, which fits.
-        self.untold.get(usize::try_from(node.0 % UNTOLD as u64).unwrap_or_default())
+        self.untold.get(usize::try_from(node.0).unwrap_or(0) % UNTOLD)
     }
 
     /// Whether nobody was told the `i_version` of `node` since it was counted up last. Not known is no.
@@ -387,14 +383,14 @@ mod tests {
     #[test]
     fn a_read_is_located_if_all_of_it_is_in_the_piece() {
         let at = |offset: u64| (1 << 20) + offset;
-        assert_eq!(PIECE.locate(4096, 100), Some(at(0)..at(100)));
-        assert_eq!(PIECE.locate(8192, 100), Some(at(4096)..at(4196)));
-        assert_eq!(PIECE.locate(9990, 100), Some(at(5894)..at(5904)), "the file ends");
+        assert_eq!(PIECE.locate(4096, 100), Some((at(0), 100)));
+        assert_eq!(PIECE.locate(8192, 100), Some((at(4096), 100)));
+        assert_eq!(PIECE.locate(9990, 100), Some((at(5894), 10)), "the file ends");
         assert_eq!(PIECE.locate(4095, 1), None, "in front of it");
-        assert_eq!(PIECE.locate(10_000, 100).map(|range| range.is_empty()), Some(true));
-        assert_eq!(PIECE.locate(u64::MAX, u32::MAX).map(|range| range.is_empty()), Some(true));
+        assert_eq!(PIECE.locate(10_000, 100).map(|(_, length)| length), Some(0));
+        assert_eq!(PIECE.locate(u64::MAX, u32::MAX).map(|(_, length)| length), Some(0));
         let short = Piece { size: 1 << 20, ..PIECE };
-        assert_eq!(short.locate(12_287, 1), Some(at(8191)..at(8192)));
+        assert_eq!(short.locate(12_287, 1), Some((at(8191), 1)));
         assert_eq!(short.locate(12_287, 2), None, "behind it");
     }
 }

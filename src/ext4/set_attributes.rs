@@ -118,7 +118,7 @@ impl<R: Region> Volume<R> {
         if let Some(added) = added {
             self.note_added(added);
         }
-        if !size.is_multiple_of(u64::from(self.superblock.block_size)) {
+        if !self.superblock.block_size.divides(size) {
             // What is behind the new end must not show when the file grows again. It goes only once the shorter length
             // is there for good: until then it may be needed again.
             self.commit_transaction()?;

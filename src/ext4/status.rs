@@ -28,7 +28,7 @@ impl<R: Region> Volume<R> {
         let reserved = superblock.s_r_blocks_count.saturating_add(held_back);
         let (low, high) = halves(superblock.s_uuid);
         FileSystemStatus {
-            block_size: superblock.block_size,
+            block_size: superblock.block_size.get(),
             blocks: superblock.s_blocks_count.saturating_sub(self.overhead),
             blocks_free: free_blocks,
             blocks_available: free_blocks.saturating_sub(reserved),
@@ -42,13 +42,15 @@ impl<R: Region> Volume<R> {
 
 /// The blocks that the volume's own structures take: what no file can ever have. `journal` is the journal's length.
 pub(super) fn overhead(superblock: &Superblock, journal: u32) -> u64 {
-    let in_groups: u64 = (0..superblock.group_count).map(|group| group_overhead(superblock, group)).sum();
-    u64::from(superblock.s_first_data_block) + in_groups + u64::from(journal)
+    let before = u64::from(superblock.s_first_data_block).saturating_add(u64::from(journal));
+    (0..superblock.group_count.get())
+        .fold(before, |sum, group| sum.saturating_add(group_overhead(superblock, group)))
 }
 
 /// The blocks of `group` that hold a superblock, descriptors, bitmaps and the inode table.
 fn group_overhead(superblock: &Superblock, group: u32) -> u64 {
-    u64::from(base_blocks(superblock, group)) + BITMAPS + u64::from(superblock.inode_table_blocks())
+    let base = u64::from(base_blocks(superblock, group));
+    base.saturating_add(BITMAPS).saturating_add(u64::from(superblock.inode_table_blocks))
 }
 
 /// The two halves of a UUID as little-endian numbers.

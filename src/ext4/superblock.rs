@@ -3,11 +3,14 @@
 //! The superblock: parsed once, at mount, and checked so that what the rest computes from it cannot leave the
 //! volume. Field names are the format's (`struct ext4_super_block`).
 
+use core::num::NonZero;
+
 use super::checksum::crc32c;
 use super::error::MountError;
 use super::error_state::{ERRORS_CONTINUE, STATE_ERROR};
 use super::features::{Compat, Incompat, RoCompat};
 use super::field::{bytes, le8, le16, le32, split64};
+use super::power_of_two::PowerOfTwo;
 use crate::mem::region::Region;
 
 /// Where the superblock lies in the volume, whatever its block size.
@@ -37,21 +40,29 @@ pub(super) struct Superblock {
     /// The block that the superblock lies in: 1 with blocks of 1 KiB, else 0.
     pub s_first_data_block: u32,
     /// Block size in bytes: 1024, 2048 or 4096.
-    pub block_size: u32,
+    pub block_size: PowerOfTwo,
     /// Blocks of a group, at most eight times the block size.
-    pub s_blocks_per_group: u32,
+    pub s_blocks_per_group: NonZero<u32>,
     /// Inodes of a group, at most eight times the block size.
-    pub s_inodes_per_group: u32,
+    pub s_inodes_per_group: NonZero<u32>,
     /// The first inode number that is not reserved, at least 11.
     pub s_first_ino: u32,
-    /// Size of an inode: a power of two, 128 to the block size.
-    pub s_inode_size: u16,
+    /// Size of an inode: 128 to the block size.
+    pub s_inode_size: PowerOfTwo,
+    /// Inodes of one block.
+    pub inodes_per_block: PowerOfTwo,
+    /// Blocks of a group's inode table.
+    pub inode_table_blocks: u32,
     /// Bytes of the fields that a new inode has beyond the first 128: a multiple of 4, and within the inode.
     pub s_want_extra_isize: u16,
-    /// Size of a group descriptor: 32, or a power of two from 64 to 1024 with `64bit`.
-    pub s_desc_size: u16,
+    /// Size of a group descriptor: 32, or 64 to 1024 with `64bit`.
+    pub s_desc_size: PowerOfTwo,
+    /// Group descriptors of one block.
+    pub descriptors_per_block: PowerOfTwo,
+    /// Blocks that hold the descriptors of all groups.
+    pub descriptor_blocks: u32,
     /// How many groups there are; the last may be short.
-    pub group_count: u32,
+    pub group_count: NonZero<u32>,
     /// Blocks kept free behind the group descriptors, for growth.
     pub s_reserved_gdt_blocks: u16,
     /// With `meta_bg`: the first descriptor block that lies in its own groups.
@@ -108,14 +119,19 @@ impl Superblock {
         check_state(le16(raw, 0x3a));
 
         let s_log_block_size = le32(raw, 0x18);
-        within(
+        let block_size = match s_log_block_size {
+            0 => PowerOfTwo::new(1024),
+            1 => PowerOfTwo::new(2048),
+            2 => PowerOfTwo::new(4096),
+            _ => None,
+        };
+        let block_size = expect_some(
             "s_log_block_size",
             s_log_block_size,
-            s_log_block_size <= 2,
+            block_size,
             "0, 1 or 2 (blocks of 1, 2 or 4 KiB)",
         )?;
-        let block_size = 1024u32 << s_log_block_size;
-        let bits_of_a_block = block_size * 8;
+        let bits_of_a_block = bits_of(block_size);
 
         let wide = incompat.contains(Incompat::BLOCKS_64BIT);
         let halves = |low, high| if wide { split64(raw, low, high) } else { u64::from(le32(raw, low)) };
@@ -124,22 +140,23 @@ impl Superblock {
         within(
             "s_first_data_block",
             s_first_data_block,
-            s_first_data_block == u32::from(block_size == 1024),
+            s_first_data_block == u32::from(block_size.get() == 1024),
             "1 with blocks of 1 KiB, else 0",
         )?;
         let s_blocks_per_group = le32(raw, 0x20);
-        within(
+        let s_blocks_per_group = expect_some(
             "s_blocks_per_group",
             s_blocks_per_group,
-            (8..=bits_of_a_block).contains(&s_blocks_per_group),
+            NonZero::new(s_blocks_per_group).filter(|count| (8..=bits_of_a_block).contains(&count.get())),
             "8 to the bits of a block",
         )?;
 
         let s_inode_size = le16(raw, 0x58);
-        within(
+        let inode_size = expect_some(
             "s_inode_size",
             s_inode_size,
-            s_inode_size.is_power_of_two() && s_inode_size >= 128 && u32::from(s_inode_size) <= block_size,
+            PowerOfTwo::new(s_inode_size.into())
+                .filter(|size| (128..=block_size.get()).contains(&size.get())),
             "a power of two from 128 to the block size",
         )?;
         // What Linux gives a new inode if the volume does not say: all fields that it knows.
@@ -150,43 +167,45 @@ impl Superblock {
             _ => DEFAULT_EXTRA_ISIZE.min(s_inode_size.saturating_sub(128)),
         };
         let s_inodes_per_group = le32(raw, 0x28);
-        within(
+        let inodes_per_block = block_size.split_into(inode_size);
+        let s_inodes_per_group = expect_some(
             "s_inodes_per_group",
             s_inodes_per_group,
-            (block_size / u32::from(s_inode_size)..=bits_of_a_block).contains(&s_inodes_per_group),
+            NonZero::new(s_inodes_per_group)
+                .filter(|count| (inodes_per_block.get()..=bits_of_a_block).contains(&count.get())),
             "the inodes of a block to the bits of a block",
         )?;
         let s_first_ino = le32(raw, 0x54);
         within("s_first_ino", s_first_ino, s_first_ino >= 11, "at least 11")?;
 
-        let s_desc_size = if wide { le16(raw, 0xfe) } else { 32 };
-        within(
+        let (s_desc_size, allowed) = if wide { (le16(raw, 0xfe), 64..=1024) } else { (32, 32..=32) };
+        let s_desc_size = expect_some(
             "s_desc_size",
             s_desc_size,
-            !wide || (s_desc_size.is_power_of_two() && (64..=1024).contains(&s_desc_size)),
+            PowerOfTwo::new(s_desc_size.into()).filter(|size| allowed.contains(&size.get())),
             "a power of two from 64 to 1024",
         )?;
+        let descriptors_per_block = block_size.split_into(s_desc_size);
 
-        let blocks =
-            s_blocks_count.checked_sub(u64::from(s_first_data_block)).filter(|blocks| *blocks > 0).ok_or(
-                MountError::Field { name: "s_blocks_count", value: s_blocks_count, expected: "more" },
-            )?;
-        let group_count =
-            u32::try_from(blocks.div_ceil(u64::from(s_blocks_per_group))).map_err(|_| MountError::Field {
-                name: "s_blocks_count",
-                value: s_blocks_count,
-                expected: "less than 2^32 groups",
-            })?;
+        let blocks = s_blocks_count.checked_sub(u64::from(s_first_data_block)).and_then(NonZero::new);
+        let blocks = expect_some("s_blocks_count", s_blocks_count, blocks, "more")?;
+        let group_count = blocks.div_ceil(NonZero::<u64>::from(s_blocks_per_group));
+        let group_count = expect_some(
+            "s_blocks_count",
+            s_blocks_count,
+            NonZero::<u32>::try_from(group_count).ok(),
+            "less than 2^32 groups",
+        )?;
         let s_inodes_count = le32(raw, 0);
         within(
             "s_inodes_count",
             s_inodes_count,
-            u64::from(group_count) * u64::from(s_inodes_per_group) == u64::from(s_inodes_count),
+            group_count.checked_mul(s_inodes_per_group).is_some_and(|count| count.get() == s_inodes_count),
             "s_inodes_per_group for each group",
         )?;
 
         let s_first_meta_bg = le32(raw, 0x104);
-        let descriptor_blocks = group_count.div_ceil(block_size / u32::from(s_desc_size));
+        let descriptor_blocks = blocks_for(group_count, descriptors_per_block);
         within(
             "s_first_meta_bg",
             s_first_meta_bg,
@@ -206,9 +225,13 @@ impl Superblock {
             s_blocks_per_group,
             s_inodes_per_group,
             s_first_ino,
-            s_inode_size,
+            s_inode_size: inode_size,
+            inodes_per_block,
+            inode_table_blocks: blocks_for(s_inodes_per_group, inodes_per_block),
             s_want_extra_isize,
             s_desc_size,
+            descriptors_per_block,
+            descriptor_blocks,
             group_count,
             s_reserved_gdt_blocks: le16(raw, 0xce),
             s_first_meta_bg,
@@ -267,14 +290,14 @@ impl Superblock {
         self.checksum_seed
     }
 
-    /// Group descriptors of one block.
-    pub(super) fn descriptors_per_block(&self) -> u32 {
-        self.block_size / u32::from(self.s_desc_size)
+    /// Units of 512 bytes, as inodes count space, of one block.
+    pub(super) fn sectors_per_block(&self) -> u32 {
+        self.block_size.get() / 512
     }
 
-    /// Blocks of a group's inode table.
-    pub(super) fn inode_table_blocks(&self) -> u32 {
-        (self.s_inodes_per_group * u32::from(self.s_inode_size)).div_ceil(self.block_size)
+    /// How long a bitmap is that fills a block, in bits.
+    pub(super) fn bits_of_a_block(&self) -> u32 {
+        bits_of(self.block_size)
     }
 
     /// Whether `group` starts with the superblock or a copy.
@@ -293,11 +316,21 @@ impl Superblock {
 
 /// Whether `number` is `base` to some power.
 fn is_power(number: u32, base: u32) -> bool {
-    let mut rest = number;
-    while rest > 1 && rest.is_multiple_of(base) {
-        rest /= base;
+    let mut power = Some(1_u32);
+    while let Some(below) = power.filter(|power| *power < number) {
+        power = below.checked_mul(base);
     }
-    rest == 1
+    power == Some(number)
+}
+
+/// How many bits blocks of `block_size` bytes have.
+fn bits_of(block_size: PowerOfTwo) -> u32 {
+    block_size.get().saturating_mul(8)
+}
+
+/// How many blocks hold `count` structures.
+fn blocks_for(count: NonZero<u32>, per_block: PowerOfTwo) -> u32 {
+    u32::try_from(per_block.count_for(count.get().into())).unwrap_or(u32::MAX)
 }
 
 /// A range check with the field's name.
@@ -307,7 +340,17 @@ fn within(
     holds: bool,
     expected: &'static str,
 ) -> Result<(), MountError> {
-    if holds { Ok(()) } else { Err(MountError::Field { name, value: value.into(), expected }) }
+    expect_some(name, value, holds.then_some(()), expected)
+}
+
+/// What a field stands for, if its value is in range.
+fn expect_some<T>(
+    name: &'static str,
+    value: impl Into<u64>,
+    found: Option<T>,
+    expected: &'static str,
+) -> Result<T, MountError> {
+    found.ok_or_else(|| MountError::Field { name, value: value.into(), expected })
 }
 
 /// That this is an ext4 superblock of a revision that is served, and undamaged.

@@ -86,9 +86,9 @@ impl<R: Region> Volume<R> {
 
     /// Where the superblock lies: the block, and from which byte of it on.
     pub(super) fn superblock_place(&self) -> (u64, usize) {
-        let size = u64::from(self.superblock.block_size);
+        let size = self.superblock.block_size;
         // OFFSET is 1024 and a block at least that: the remainder is 0 or 1024.
-        (OFFSET / size, if OFFSET.is_multiple_of(size) { 0 } else { LENGTH })
+        (OFFSET / size, if size.divides(OFFSET) { 0 } else { LENGTH })
     }
 }
 

@@ -77,7 +77,7 @@ impl<R: Region> Volume<R> {
             ZoneFault::Overlap(block) => MountError::Damaged(Damage::Claimed { block }),
             ZoneFault::TooMany => MountError::Field {
                 name: "s_blocks_per_group",
-                value: u64::from(self.superblock.s_blocks_per_group),
+                value: u64::from(self.superblock.s_blocks_per_group.get()),
                 expected: "more: there is no memory for so many groups",
             },
         })?;
@@ -89,13 +89,13 @@ impl<R: Region> Volume<R> {
         let superblock = &self.superblock;
         let mut outcome = Ok(());
         // Structures of the same kind often follow each other.
-        for number in 0..superblock.group_count {
+        for number in 0..superblock.group_count.get() {
             let first = first_block(superblock, number);
             let base = base_blocks(superblock, number).min(blocks_in_group(superblock, number));
             outcome = outcome.and_then(|()| zone.add(first..first.saturating_add(u64::from(base))));
         }
         for kind in 0..3 {
-            for number in 0..superblock.group_count {
+            for number in 0..superblock.group_count.get() {
                 let structure = self.group_structures(number)?.get(kind).cloned().unwrap_or_default();
                 outcome = outcome.and_then(|()| zone.add(structure));
             }

@@ -14,6 +14,7 @@ const LATEST: i64 = 0x3_7fff_ffff;
 ///
 /// Seconds are signed: 1901 to 2038 in the first epoch. Nanoseconds of a second or more, which no
 /// driver writes, count as the last one before the next second.
+#[expect(clippy::arithmetic_side_effects, reason = "32 bits and 34 bits make less than 64")]
 pub(super) fn decode(seconds: u32, extra: u32) -> Timestamp {
     let epoch = i64::from(extra & ((1 << EPOCH_BITS) - 1)) << 32;
     Timestamp {

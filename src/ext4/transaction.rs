@@ -46,7 +46,7 @@ impl<R: Region> Volume<R> {
         }
         self.make_room()?;
         if let Some(log) = &mut self.log {
-            log.statistics.repeated += 1;
+            log.statistics.repeated = log.statistics.repeated.wrapping_add(1);
             log.begin_operation();
         }
         self.attempt(operation)
@@ -105,8 +105,8 @@ impl<R: Region> Volume<R> {
         let size = self.superblock.block_size;
         self.forget_block(number);
         let log = self.log.as_mut().ok_or(Errno::EROFS)?;
-        let offset = log.stage(&mut self.region, number, number * u64::from(size), zeroed)?;
-        self.region.bytes_mut(offset, size as usize).ok_or(Error::Reply(Errno::EIO))
+        let offset = log.stage(&mut self.region, number, number.saturating_mul(size.into()), zeroed)?;
+        self.region.bytes_mut(offset, size.length()).ok_or(Error::Reply(Errno::EIO))
     }
 
     /// Gives up block `number` of metadata, which was freed: nothing that the journal holds of it is ever put in place again.
@@ -149,7 +149,7 @@ impl<R: Region> Volume<R> {
         let Some(newest) = self.log.as_ref().and_then(|log| log.newest(number)) else { return Ok(()) };
         let size = self.superblock.block_size;
         let home = number.saturating_mul(u64::from(size));
-        self.region.copy_within(newest, home, size as usize).ok_or(Error::Reply(Errno::EIO))
+        self.region.copy_within(newest, home, size.length()).ok_or(Error::Reply(Errno::EIO))
     }
 
     /// Whether anything was changed since the last flush.
@@ -203,7 +203,7 @@ impl<R: Region> Volume<R> {
         let mut from = 0;
         while let Some((index, number)) = self.log.as_ref().and_then(|log| log.kept_copies(from)) {
             self.block_mut(number)?;
-            from = index + 1;
+            from = index.saturating_add(1);
         }
         Ok(())
     }

@@ -64,15 +64,14 @@ impl<R: Region> Volume<R> {
         if inode.flags.contains(InodeFlags::INLINE_DATA) {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        let block_size = u64::from(self.superblock.block_size);
-        let from = size.div_ceil(block_size);
+        let from = self.superblock.block_size.count_for(size);
         let mut budget = Budget::new();
         if inode.flags.contains(InodeFlags::EXTENTS) {
             let tree = Tree::of(&inode);
             return self.remove_extents(tree, from, content, &mut budget);
         }
         // What counts no blocks but those of its attributes is a symbolic link within its inode, or empty.
-        let attributes = if inode.file_acl == 0 { 0 } else { block_size / 512 };
+        let attributes = if inode.file_acl == 0 { 0 } else { u64::from(self.superblock.sectors_per_block()) };
         if inode.blocks512 <= attributes {
             return Ok(false);
         }

@@ -58,8 +58,7 @@ impl Verified {
     }
 
     fn place(&self, block: u64) -> Option<&Cell<Note>> {
-        // Below PLACES, which fits.
-        self.notes.get(usize::try_from(block % PLACES as u64).unwrap_or_default())
+        self.notes.get(usize::try_from(block).unwrap_or(0) % PLACES)
     }
 
     /// What is noted of `block` as a `kind`.

@@ -77,7 +77,7 @@ impl Timestamp {
     /// have the same time, and the second need not be noted.
     #[must_use]
     pub const fn tick(self) -> Self {
-        Self { nanoseconds: self.nanoseconds / Self::TICK * Self::TICK, ..self }
+        Self { nanoseconds: self.nanoseconds.saturating_sub(self.nanoseconds % Self::TICK), ..self }
     }
 }
 

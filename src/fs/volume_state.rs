@@ -13,6 +13,8 @@ pub struct VolumeState {
     pub writable: bool,
     /// Locked ranges of its files.
     pub locks: usize,
+    /// How often damage was found since it was mounted.
+    pub errors: u32,
     rest_wanted: bool,
     last_rest: Option<Result<(), Errno>>,
 }
@@ -21,7 +23,7 @@ impl VolumeState {
     /// Nobody wants it to rest.
     #[must_use]
     pub fn new(writable: bool) -> Self {
-        Self { writable, locks: 0, rest_wanted: false, last_rest: None }
+        Self { writable, locks: 0, errors: 0, rest_wanted: false, last_rest: None }
     }
 
     /// Has it brought to rest before the next request.
@@ -49,6 +51,7 @@ impl fmt::Display for VolumeState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "access {}", if self.writable { "writable" } else { "readonly" })?;
         writeln!(f, "locks {}", self.locks)?;
+        writeln!(f, "errors {}", self.errors)?;
         match self.last_rest {
             None => writeln!(f, "last_rest never"),
             Some(Ok(())) => writeln!(f, "last_rest done"),
@@ -65,7 +68,7 @@ mod tests {
     #[test]
     fn the_wish_for_rest_is_told_once_and_what_came_of_it_always() {
         let mut state = VolumeState::new(true);
-        assert_eq!(state.to_string(), "access writable\nlocks 0\nlast_rest never\n");
+        assert_eq!(state.to_string(), "access writable\nlocks 0\nerrors 0\nlast_rest never\n");
         state.want_rest();
         assert!(state.take_rest_wanted() && !state.take_rest_wanted());
         state.set_rest(Err(Errno::EIO));

@@ -22,8 +22,9 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::access::{self, AtomicU16, AtomicU32};
 use super::scatter::Segment;
 
 /// Most regions that one guest's memory may consist of. (vhost-user front ends use 8, some 32.)
@@ -504,11 +505,9 @@ impl VolatileSlice<'_> {
         if !bytes.addr().get().is_multiple_of(align_of::<u64>()) {
             return self.copy_out_unaligned(offset);
         }
-        let word = bytes.cast::<u64>();
-        // SAFETY: the 16 bytes are mapped and readable (checked by `at`), and so are both words, which are aligned (just
-        // checked); a `u64` has no invalid values. The reads are volatile, so the compiler does each once.
-        let (first, second) = unsafe { (word.read_volatile(), word.add(1).read_volatile()) };
-        Ok([first, second].map(u64::from_le))
+        // SAFETY: the 16 bytes are mapped and readable (checked by `at`), and aligned (just checked).
+        let words = unsafe { access::read_words(bytes.cast::<u64>()) };
+        Ok(words.map(u64::from_le))
     }
 
     /// [`copy_out_words`](Self::copy_out_words) where they are not aligned.

@@ -5,14 +5,17 @@
 //! All `unsafe` of the core is below this module. What is handed upward is safe: ranges that were checked, copies
 //! that cannot leave them, fields that are accessed as atomics.
 //!
+//! * [`access`]: atomics in memory that is shared.
 //! * [`guest`]: client RAM as a list of regions; a driver's address is an *allegation* until checked here.
 //! * [`scatter`]: the checked pieces of a descriptor chain, read and written as one stream.
 //! * [`region`]: the volume's bytes.
-//! * [`window`]: a part of a stream.
+//! * `slice`: copies that cannot panic; [`window`]: a part of a stream.
 
+pub mod access;
 pub mod guest;
 pub mod region;
 pub mod scatter;
+pub(crate) mod slice;
 pub mod window;
 
 use alloc::vec::Vec;

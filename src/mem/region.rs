@@ -11,6 +11,8 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use super::slice;
+
 /// A contiguous run of bytes that holds a volume.
 ///
 /// # Order of stores
@@ -52,10 +54,11 @@ pub trait Region {
     /// Stores the `length` bytes at `from` also at `to`; `None` if any of them lies outside the region, or it is only read.
     fn copy_within(&mut self, from: u64, to: u64, length: usize) -> Option<()> {
         let start = from.min(to);
-        let (from, to) = (usize::try_from(from - start).ok()?, usize::try_from(to - start).ok()?);
-        let span = self.bytes_mut(start, from.max(to).checked_add(length)?)?;
-        span.copy_within(from..from + length, to);
-        Some(())
+        let place = |offset: u64| usize::try_from(offset.saturating_sub(start)).ok();
+        let (from, to) = (place(from)?, place(to)?);
+        let end = from.checked_add(length)?;
+        let span = self.bytes_mut(start, end.max(to.checked_add(length)?))?;
+        slice::copy_within(span, from..end, to)
     }
 
     /// Makes everything that was stored so far survive the loss of power.

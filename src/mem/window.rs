@@ -42,11 +42,11 @@ impl<'a> Window<'a> {
     fn advance(&mut self, length: usize) -> core::ops::Range<usize> {
         self.total = self.total.saturating_add(length as u64);
         let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(length);
-        self.skip -= skipped as u64;
-        let taken = (length - skipped).min(self.room);
-        self.room -= taken;
-        self.passed += taken;
-        skipped..skipped + taken
+        self.skip = self.skip.saturating_sub(skipped as u64);
+        let taken = length.saturating_sub(skipped).min(self.room);
+        self.room = self.room.saturating_sub(taken);
+        self.passed = self.passed.saturating_add(taken);
+        skipped..skipped.saturating_add(taken)
     }
 }
 

@@ -181,7 +181,7 @@ impl AccessList {
         if let Some(place) = self.pending.get_mut(self.filled) {
             *place = byte;
         }
-        self.filled += 1;
+        self.filled = self.filled.saturating_add(1);
         let [a, b, c, d, e, f, g, h] = self.pending;
         match self.version {
             None if self.filled == 4 => self.version = Some(u32::from_le_bytes([a, b, c, d])),

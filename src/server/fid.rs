@@ -151,7 +151,7 @@ impl FidTable {
             fids: vec![Fid::NOFID; capacity].into_boxed_slice(),
             handles: vec![unused; capacity].into_boxed_slice(),
             next: vec![NONE; capacity].into_boxed_slice(),
-            heads: vec![NONE; (2 * capacity).next_power_of_two()].into_boxed_slice(),
+            heads: vec![NONE; capacity.saturating_mul(2).next_power_of_two()].into_boxed_slice(),
             freed: NONE,
             fresh: 0,
             count: 0,
@@ -185,6 +185,7 @@ impl FidTable {
     ///
     /// # Errors
     /// EBADF if it is in use already, or [`Fid::NOFID`]; EMFILE if the table, or its chain, is full.
+    #[expect(clippy::arithmetic_side_effects, reason = "no chain is longer than the table")]
     pub fn vacancy(&self, fid: Fid) -> Result<Vacancy, Errno> {
         if fid == Fid::NOFID {
             return Err(Errno::EBADF);
@@ -209,6 +210,10 @@ impl FidTable {
     ///
     /// # Errors
     /// EMFILE if the table is full: the vacancy is of another one, or too old.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "what is counted are places of the table, at most MAX_FIDS"
+    )]
     pub fn fill(&mut self, vacancy: &Vacancy, handle: Handle) -> Result<(), Errno> {
         let position = if self.freed == NONE { self.fresh } else { self.freed };
         let at = usize::from(position);
@@ -247,6 +252,7 @@ impl FidTable {
     ///
     /// # Errors
     /// EBADF if it is not in use.
+    #[expect(clippy::arithmetic_side_effects, reason = "a fid in use was counted")]
     pub fn remove(&mut self, fid: Fid) -> Result<Handle, Errno> {
         let bucket = self.bucket(fid);
         let mut before = NONE;
@@ -286,6 +292,10 @@ impl FidTable {
     }
 
     /// The chain that `fid` belongs to.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "bits is 1 to 17: the length is a power of two of that range"
+    )]
     fn bucket(&self, fid: Fid) -> usize {
         // Multiplicative hashing: an odd constant near 2^32 / φ spreads consecutive numbers evenly over the top bits.
         let spread = fid.0.wrapping_mul(0x9e37_79b9);

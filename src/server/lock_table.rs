@@ -50,6 +50,10 @@ pub struct ByteRange {
     last: u64,
 }
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "first <= last <= LAST_BYTE, so that there is a number behind each; in front of one that is not the least, too"
+)]
 impl ByteRange {
     /// `length` bytes from `start` on; with `length` 0 all of them, however far the file grows.
     ///
@@ -257,6 +261,11 @@ pub struct LockTable {
     holders: u64,
 }
 
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "locks are counted, of the table (at most 65,535) and of a holder: each is counted up once before it is counted down; \
+              holders are counted in 64 bits, and bits of a hash are 1 to 17"
+)]
 impl LockTable {
     /// Allocates a table without locks. Nothing is allocated afterwards.
     #[must_use]

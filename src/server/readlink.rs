@@ -41,7 +41,7 @@ pub(super) fn readlink<'b>(
     target.clear();
     exports.get(file.attachment.export)?.read_link(file.handle.node, &mut TargetSink(target))?;
     // `size[4] Rreadlink tag[2] target[s]`
-    if HEADER as usize + 2 + target.len() > session.msize() as usize {
+    if target.len().saturating_add(2).saturating_add(HEADER as usize) > session.msize() as usize {
         return Err(Errno::EMSGSIZE);
     }
     Ok(Rreadlink { target })

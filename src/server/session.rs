@@ -178,7 +178,8 @@ impl Session {
     }
 
     pub(super) fn count_written(&mut self, count: u32) {
-        self.statistics.bytes_written += u64::from(count);
+        let written = &mut self.statistics.bytes_written;
+        *written = written.wrapping_add(u64::from(count));
     }
 
     /// Starts anew, with messages of up to `offered` bytes, or as many as the limits allow. Returns how many.
@@ -290,12 +291,13 @@ impl Session {
             None => Err(Errno::EMSGSIZE.into()),
         };
 
-        self.statistics.bytes_copied += u64::from(reply.copied);
-        self.statistics.bytes_served += u64::from(reply.served);
+        let Statistics { bytes_copied, bytes_served, errors, .. } = &mut self.statistics;
+        *bytes_copied = bytes_copied.wrapping_add(u64::from(reply.copied));
+        *bytes_served = bytes_served.wrapping_add(u64::from(reply.served));
         match answered {
             Ok(length) => Ok(length),
             Err(Refusal::Errno(errno)) => {
-                self.statistics.errors += 1;
+                *errors = errors.wrapping_add(1);
                 reply.send(&Rlerror { ecode: errno.number() })
             }
             Err(Refusal::Fault(fault)) => Err(fault),

@@ -2,7 +2,7 @@
 
 //! What a session has done, in numbers.
 
-/// Counters of one session. They start at 0 and only grow; a reset of the session does not touch them.
+/// Counters of one session. They start at 0 and only grow (and wrap at 2^64); a reset of the session does not touch them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statistics {
     requests: [u64; Statistics::CODES],
@@ -46,7 +46,7 @@ impl Statistics {
 
     pub(super) fn count_request(&mut self, code: u8) {
         if let Some(count) = self.requests.get_mut(usize::from(code)) {
-            *count += 1;
+            *count = count.wrapping_add(1);
         }
     }
 }

@@ -90,6 +90,7 @@ fn take_step(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::client::LINK;
     use crate::server::client::{Client, DEEP, FILE, LEAF, SUB};
     use crate::server::tree::ROOT;
     use crate::wire::{Fid, OpenFlags};
@@ -152,6 +153,15 @@ mod tests {
         client.walk(0, 1, &[b"file"]).unwrap();
         assert_eq!(client.walk(1, 2, &[b"x"]), Err(Errno::ENOTDIR));
         assert_eq!(client.walk(1, 2, &[b".."]), Err(Errno::ENOTDIR));
+    }
+
+    #[test]
+    fn a_symbolic_link_is_not_walked_through() {
+        let mut client = Client::attached();
+        assert_eq!(client.walk(0, 1, &[b"link"]), Ok(vec![LINK.0]));
+        assert_eq!(client.walk(1, 2, &[b"deep"]), Err(Errno::ENOTDIR));
+        assert_eq!(client.walk(0, 2, &[b"link", b"deep"]), Ok(vec![LINK.0]));
+        assert_eq!(client.walk(0, 2, &[b"link", b".."]), Ok(vec![LINK.0]));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 //! Passes over a ring: budgets, commits, notification, offences, and slots that change hands.
 
+mod changing_memory;
+
 use super::*;
 use crate::server::tree::Tree;
 use crate::server::{ExportList, LockTable};
@@ -88,7 +90,7 @@ impl Bench {
 
     fn drain(&mut self, budget: u32) -> Result<Drained, Fault> {
         let mut exports = Exports::new(&mut self.tree, &self.list, &mut self.locks);
-        self.connection.drain(&mut exports, &mut self.scratch, &mut self.calls, budget)
+        self.connection.drain(&mut exports, &mut self.scratch, &mut self.calls, Turn::of_requests(budget))
     }
 
     /// The tag of the reply to request `n`.
@@ -188,7 +190,8 @@ fn a_client_that_breaks_the_rules_stops_alone() {
     let mut exports = Exports::new(&mut good.tree, &good.list, &mut good.locks);
     bad.driver.descriptor(0, (0, 64), 0, 0);
     bad.driver.offer(0);
-    let stopped = bad.connection.drain(&mut exports, &mut good.scratch, &mut bad.calls, 100);
+    let stopped =
+        bad.connection.drain(&mut exports, &mut good.scratch, &mut bad.calls, Turn::of_requests(100));
     assert!(matches!(stopped, Err(Fault::Ring(virtq::Fault::Buffer { head: 0, .. }))), "{stopped:?}");
     assert!(matches!(bad.connection.state(), State::Faulted(_)));
 

@@ -73,10 +73,10 @@ pub(super) fn walk(
     // Whether a writable descriptor has been met.
     let mut writing = false;
     loop {
-        if left == 0 {
+        let Some(others) = left.checked_sub(1) else {
             return Err(too_long(head, table.length()));
-        }
-        left -= 1;
+        };
+        left = others;
         let Ok(words) = table.copy_out_words(descriptor_table::entry(index)) else {
             return Err(bad_next(head, index, table.length()));
         };
@@ -118,13 +118,14 @@ pub(super) fn walk_packed(
     let memory = buffers.memory();
     let mut writing = false;
     let mut index = head;
-    let mut places = 0;
+    let mut places = 0_u16;
     let most = limit(ring.length());
     let id = loop {
         if u32::from(places) == most {
             return Err(too_long(head, ring.length()));
         }
-        places += 1;
+        // It is below `most`.
+        places = places.wrapping_add(1);
         let PackedDescriptor { address, length, id, flags } = packed_descriptor(ring, head, index)?;
         let goes_on = flags.contains(DescriptorFlags::NEXT);
         if flags.contains(DescriptorFlags::INDIRECT) {
@@ -152,7 +153,7 @@ pub(super) fn walk_packed(
         if !goes_on {
             break id;
         }
-        index += 1;
+        index = index.wrapping_add(1);
         if index == size {
             index = 0;
         }

@@ -3,6 +3,11 @@
 //! The descriptors, and the layout of the three parts of a split virtqueue (virtio 1.3, sections 2.7.5, 2.7.6 and
 //! 2.7.8) and of a packed one (sections 2.8.13 and 2.8.14). All fields are little-endian.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "lengths and places are a number of 16 bits times 16 at most, and a little: they fit 32 bits"
+)]
+
 use crate::mem::guest::GuestAddress;
 
 /// `struct virtq_desc`: `addr[8] len[4] flags[2] next[2]`.

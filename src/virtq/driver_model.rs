@@ -8,13 +8,14 @@
 pub mod packed;
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
 use super::desc::{available_ring, descriptor_table, used_ring};
 use super::{QueueConfiguration, RingFeatures};
+use crate::mem::access::{AtomicU16, AtomicU32, fence, observed};
 use crate::mem::guest::{GuestAddress, GuestMemory};
 
 /// Where the RAM begins in the guest's address space.
@@ -45,6 +46,8 @@ pub trait RingDriver {
     fn take(&mut self) -> Option<(u32, u32)>;
     /// Asks the device to interrupt, or not to. Returns whether a chain came back meanwhile.
     fn want(&self, wanted: bool) -> bool;
+    /// Forgets everything and clears the RAM, as for a queue that is being set up. Buffers stay where they were.
+    fn start_anew(&mut self);
 }
 
 impl RingDriver for Driver {
@@ -76,11 +79,25 @@ impl RingDriver for Driver {
     fn want(&self, wanted: bool) -> bool {
         self.want_interrupts(wanted)
     }
+
+    fn start_anew(&mut self) {
+        let words = &self.ram[MARGIN..][..self.words];
+        words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        (self.available, self.used) = (0, 0);
+    }
 }
+
+/// Words in front of the RAM and behind it that the device has no business with, and what they hold. That they are as they were is checked
+/// when the driver goes.
+const MARGIN: usize = 128;
+const UNTOUCHED: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
 /// A driver and its guest's RAM: the descriptor table, the two rings, and the rest for buffers.
 pub struct Driver {
+    /// With the margins.
     ram: Arc<Vec<AtomicU64>>,
+    /// Words of RAM, without the margins.
+    words: usize,
     pub configuration: QueueConfiguration,
     /// The free RAM begins here.
     heap: u64,
@@ -88,6 +105,28 @@ pub struct Driver {
     pub available: u16,
     /// The next used element to take.
     pub used: u16,
+}
+
+/// A guest's RAM, without the driver.
+pub struct SharedRam {
+    ram: Arc<Vec<AtomicU64>>,
+    words: usize,
+}
+
+impl SharedRam {
+    /// The word of the RAM that holds the byte at `offset`, modulo its length.
+    pub fn word(&self, offset: u64) -> &AtomicU64 {
+        let word = usize::try_from(offset / 8).unwrap() % self.words;
+        &self.ram[MARGIN + word]
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let (before, behind) = (&self.ram[..MARGIN], &self.ram[MARGIN + self.words..]);
+        let untouched = before.iter().chain(behind).all(|word| word.load(Ordering::Relaxed) == UNTOUCHED);
+        assert!(untouched || std::thread::panicking(), "the device wrote outside of the RAM");
+    }
 }
 
 fn align(address: u64, alignment: u64) -> u64 {
@@ -106,7 +145,7 @@ impl Driver {
         let available = descriptors + u64::from(descriptor_table::length(size));
         let used = align(available + u64::from(available_ring::length(size, true)), 4);
         let heap = align(used + u64::from(used_ring::length(size, true)), 64);
-        let words = (heap + room - RAM).div_ceil(8);
+        let words = usize::try_from((heap + room - RAM).div_ceil(8)).unwrap();
         let configuration = QueueConfiguration {
             size,
             descriptors: GuestAddress(descriptors),
@@ -115,8 +154,10 @@ impl Driver {
             features,
             next: index,
         };
-        let ram = Arc::new((0..words).map(|_| AtomicU64::new(0)).collect());
-        let driver = Self { ram, configuration, heap, available: index, used: index };
+        let margin = || (0..MARGIN).map(|_| AtomicU64::new(UNTOUCHED));
+        let inside = (0..words).map(|_| AtomicU64::new(0));
+        let ram = Arc::new(margin().chain(inside).chain(margin()).collect());
+        let driver = Self { ram, words, configuration, heap, available: index, used: index };
         driver.u16(available + available_ring::IDX as u64).store(index.to_le(), Ordering::Relaxed);
         driver.u16(used + used_ring::IDX as u64).store(index.to_le(), Ordering::Relaxed);
         driver
@@ -124,23 +165,28 @@ impl Driver {
 
     /// The address behind the last byte of RAM.
     pub fn end(&self) -> u64 {
-        RAM + 8 * self.ram.len() as u64
+        RAM + 8 * self.words as u64
     }
 
     /// The host's view of the RAM. It must be dropped before the driver is.
     pub fn memory(&self) -> GuestMemory {
         let mut memory = GuestMemory::new();
-        // SAFETY: the vector is one allocation of that length, which is never resized and is only referred to as
+        // SAFETY: the vector is one allocation, longer than that, which is never resized and is only referred to as
         // atomics; it lives as long as the driver.
-        unsafe { memory.add_region(GuestAddress(RAM), 8 * self.ram.len(), self.host(RAM, 1)) }.unwrap();
+        unsafe { memory.add_region(GuestAddress(RAM), 8 * self.words, self.host(RAM, 1)) }.unwrap();
         memory
     }
 
     /// The host address of `length` bytes at `address`.
     pub fn host(&self, address: u64, length: usize) -> NonNull<u8> {
         let offset = usize::try_from(address - RAM).unwrap();
-        assert!(offset + length <= 8 * self.ram.len());
-        NonNull::new(self.ram.as_ptr().cast_mut().cast::<u8>().wrapping_add(offset)).unwrap()
+        assert!(offset + length <= 8 * self.words);
+        NonNull::new(self.ram[MARGIN..].as_ptr().cast_mut().cast::<u8>().wrapping_add(offset)).unwrap()
+    }
+
+    /// The RAM, for a thread that writes it behind everybody's back.
+    pub fn shared(&self) -> SharedRam {
+        SharedRam { ram: self.ram.clone(), words: self.words }
     }
 
     fn u16(&self, address: u64) -> &AtomicU16 {
@@ -157,6 +203,9 @@ impl Driver {
 
     /// Writes RAM.
     pub fn write(&self, address: u64, bytes: &[u8]) {
+        if observed::store_bytes(self.host(address, bytes.len()), bytes) {
+            return;
+        }
         // SAFETY: in the RAM (checked by `host`); the device does not hold these bytes, or a test wants the race.
         unsafe { self.host(address, bytes.len()).as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
     }

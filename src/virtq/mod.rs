@@ -35,6 +35,8 @@ pub mod split;
 #[cfg(test)]
 pub(crate) mod driver_model;
 #[cfg(test)]
+mod interleaving;
+#[cfg(test)]
 mod two_threads;
 
 use core::fmt;

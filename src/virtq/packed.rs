@@ -10,12 +10,13 @@
 //! Here chains are answered in the order in which they are taken, and all of a pass are shown at once: the flags of the first are written
 //! last.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering, fence};
+use core::sync::atomic::Ordering;
 
 use super::chain::{self, Chain, Token};
 use super::desc::{descriptor_ring, event_suppression};
 use super::notify::need_event;
 use super::{Area, Fault, QueueConfiguration, Ring, RingFeatures, check_alignment, placement};
+use crate::mem::access::{AtomicU16, AtomicU32, fence};
 use crate::mem::guest::{Fields, GuestMemory, Structure};
 use crate::mem::scatter::ScatterList;
 
@@ -278,5 +279,7 @@ impl Ring for PackedQueue {
     }
 }
 
+#[cfg(test)]
+mod arithmetic;
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,13 @@
 
 //! The split virtqueue, device side (virtio 1.3, section 2.7).
 
-use core::sync::atomic::{AtomicU16, Ordering, fence};
+use core::sync::atomic::Ordering;
 
 use super::chain::{self, Chain, Token};
 use super::desc::{available_ring, descriptor_table, used_ring};
 use super::notify::need_event;
 use super::{Area, Fault, QueueConfiguration, Ring, RingFeatures, check_alignment, placement};
+use crate::mem::access::{AtomicU16, fence};
 use crate::mem::guest::{Fields, GuestMemory, Structure};
 use crate::mem::scatter::ScatterList;
 
@@ -153,8 +154,9 @@ impl SplitQueue {
 }
 
 impl Ring for SplitQueue {
+    #[inline(always)]
     fn has_available(&mut self, memory: &GuestMemory) -> Result<bool, Fault> {
-        self.look(memory)
+        Ok(self.next != self.available_index || self.look(memory)?)
     }
 
     #[inline(always)]
@@ -163,7 +165,7 @@ impl Ring for SplitQueue {
         memory: &'a GuestMemory,
         list: &'a mut ScatterList,
     ) -> Result<Option<Chain<'a>>, Fault> {
-        if self.next == self.available_index && !self.look(memory)? {
+        if !self.has_available(memory)? {
             return Ok(None);
         }
         // Relaxed: `look` acquired this entry.
@@ -245,5 +247,7 @@ impl Ring for SplitQueue {
     }
 }
 
+#[cfg(test)]
+mod arithmetic;
 #[cfg(test)]
 mod tests;

@@ -21,15 +21,15 @@ const EINVAL: u32 = 22;
 const ENODATA: u32 = 61;
 
 /// Bytes of a client's memory.
-const MEMORY: u64 = 1 << 20;
+pub const MEMORY: u64 = 1 << 20;
 
 /// How often a client comes and goes.
 const CYCLES: u64 = 50;
 
 /// A service VM and the controls that the bridge has.
-struct Service {
+pub struct Service {
     vm: ServiceVm,
-    qmp: Qmp,
+    pub qmp: Qmp,
     ctl: Client<RingTransport>,
     root: Fid,
     /// Keeps the control ring's device connected.
@@ -39,15 +39,22 @@ struct Service {
 }
 
 /// A device in the port of slot 0.
-struct Plugged {
+pub struct Plugged {
     id: String,
     _server: Server,
 }
 
 impl Service {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With further arguments for QEMU.
+    pub fn start_with(arguments: &[&str]) -> Self {
         let volume = VolumeFile::new(&[]);
-        let (mut vm, connections) = ServiceVm::start(&volume.options("info")).expect("the service VM");
+        let mut options = volume.options("info");
+        options.arguments = arguments.iter().copied().map(str::to_owned).collect();
+        let (mut vm, connections) = ServiceVm::start(&options).expect("the service VM");
         let mut ctl = vm.connect(connections.requests).expect("the control ring");
         let (root, _) = ctl.attach(b"ctl").expect("the ctl export");
         Self {
@@ -71,7 +78,7 @@ impl Service {
         written.map(drop).map_err(|error| error.errno().unwrap_or_else(|| panic!("{error}")))
     }
 
-    fn tell(&mut self, command: &str) -> Result<(), u32> {
+    pub fn tell(&mut self, command: &str) -> Result<(), u32> {
         self.tell_slot(0, command)
     }
 
@@ -90,7 +97,7 @@ impl Service {
     }
 
     /// Plugs a device of `driver` with `memory` into the port of slot 0.
-    fn plug(&mut self, memory: &SharedMemory) -> Plugged {
+    pub fn plug(&mut self, memory: &SharedMemory) -> Plugged {
         let (server, socket) = Server::new(memory.file(), memory.size(), 1).expect("a server");
         let id = format!("device{}", self.plugged);
         self.plugged += 1;
@@ -115,7 +122,7 @@ impl Service {
 }
 
 /// A command that fits a device with [`MEMORY`] bytes in port `port`, but for what is given in `changed`.
-fn attach(port: u32, changed: &[(&str, &str)]) -> String {
+pub fn attach(port: u32, changed: &[(&str, &str)]) -> String {
     let port = port.to_string();
     let mut words = [
         ("port", port.as_str()),

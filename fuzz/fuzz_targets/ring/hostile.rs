@@ -7,7 +7,7 @@ use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::scatter::ScatterList;
 use skerry::mem::{Sink, Source};
 use skerry::server::{ExportList, Exports, LockTable, SessionLimits};
-use skerry::service::{Connection, Scratch, State};
+use skerry::service::{Connection, Scratch, State, Turn};
 use skerry::virtq::desc::{available_ring, descriptor_table, used_ring};
 use skerry::virtq::{Chain, Fault, Notify, Queue, QueueConfiguration, Ring, RingFeatures};
 use skerry::wire::{Fid, NONUNAME, Tag, Tattach, Tclunk, Tmessage, Tread, Treaddir, Tversion, VERSION};
@@ -313,7 +313,8 @@ fn act(device: &mut Device, memory: &GuestMemory, step: &Step, backend: &mut Bac
                 Step::Drain { budget, .. } => {
                     let mut exports = Exports::new(tiny, list, locks);
                     let mut calls = Calls(0);
-                    let outcome = connection.drain(&mut exports, scratch, &mut calls, budget.into());
+                    let outcome =
+                        connection.drain(&mut exports, scratch, &mut calls, Turn::of_requests(budget.into()));
                     assert!(calls.0 <= 1, "one pass notifies once");
                     outcome.map(|drained| assert!(drained.requests <= budget.into()))
                 }

@@ -2,16 +2,12 @@
 
 //! A client's memory, mapped into this process.
 //!
-//! A file that shrinks takes the mapping's pages away, and the next access would be a SIGBUS for this process and all of its
-//! clients. So only memory whose file cannot shrink is taken: a memfd with the seal `F_SEAL_SHRINK`, which QEMU's
-//! `memory-backend-memfd` sets.
+//! Its pages cannot be taken away: see [`MemoryTable`].
 
-use std::fs::File;
 use std::ptr::NonNull;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{SealFlags, fcntl_get_seals};
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 
 use crate::vhost_user::MemoryTable;
@@ -20,23 +16,8 @@ use crate::vhost_user::MemoryTable;
 #[derive(Debug)]
 pub struct ClientMemory(Vec<(GuestAddress, MmapRaw)>);
 
-/// Refuses memory that its owner could take away.
-///
-/// # Errors
-/// If a file may shrink; the message says which options make one that does not.
-pub fn check(memory: &MemoryTable) -> Result<()> {
-    let is_sealed = |file: &File| fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-    if !memory.regions().all(|(_, file)| is_sealed(file)) {
-        bail!(
-            "the client's memory is in a file that may shrink; give its QEMU memory that is sealed: \
-             -object memory-backend-memfd,id=m,size=SIZE,share=on -machine memory-backend=m"
-        );
-    }
-    Ok(())
-}
-
 impl ClientMemory {
-    /// Maps all regions of memory that was [`check`]ed.
+    /// Maps all regions.
     ///
     /// # Errors
     /// If the system has no room for them.
@@ -44,9 +25,6 @@ impl ClientMemory {
         let mut regions = Vec::new();
         for (region, file) in memory.regions() {
             let length = usize::try_from(region.length).context("a region of the client's memory")?;
-            if length == 0 {
-                bail!("the client's memory has an empty region");
-            }
             let mapped = MmapOptions::new().offset(region.offset).len(length).map_raw(file);
             regions.push((GuestAddress(region.guest), mapped.context("cannot map the client's memory")?));
         }
@@ -76,6 +54,8 @@ impl ClientMemory {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::shared_memory::SharedMemory;
     use crate::vhost_user::Region;
@@ -93,19 +73,6 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_may_shrink_is_refused_with_what_to_use() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(4096).unwrap();
-        let error = check(&table(vec![file], &[(0, 4096, 0)])).unwrap_err().to_string();
-        assert!(error.contains("memory-backend-memfd"), "{error}");
-        let unsealed = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
-        let unsealed = File::from(unsealed);
-        unsealed.set_len(4096).unwrap();
-        check(&table(vec![unsealed], &[(0, 4096, 0)])).unwrap_err();
-        check(&table(vec![sealed(4096).1], &[(0, 4096, 0)])).unwrap();
-    }
-
-    #[test]
     fn regions_of_several_files_and_any_size_are_mapped_where_the_guest_has_them() {
         let ((one, first), (other, second)) = (sealed(12288), sealed(4096));
         one.write(8192, b"one");
@@ -119,17 +86,5 @@ mod tests {
             |address| guest.volatile_slice(GuestAddress(address), 3).unwrap().copy_out::<3>(0).unwrap();
         assert_eq!((read(0x1000), read(0x10_0000)), (*b"one", *b"oth"));
         assert!(guest.volatile_slice(GuestAddress(0), 3).is_err());
-    }
-
-    #[test]
-    fn regions_that_overlap_or_are_empty_are_refused() {
-        let (_memory, file) = sealed(8192);
-        let copy = file.try_clone().unwrap();
-        let memory = ClientMemory::map(&table(vec![file, copy], &[(0, 8192, 0), (4096, 4096, 0)])).unwrap();
-        // SAFETY: it is an error, and nothing else.
-        let error = unsafe { memory.guest_memory() }.unwrap_err().to_string();
-        assert!(error.contains("overlaps"), "{error}");
-        let (_memory, file) = sealed(4096);
-        assert!(ClientMemory::map(&table(vec![file], &[(0, 0, 0)])).is_err());
     }
 }

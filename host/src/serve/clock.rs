@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The time of a change: the host's, which may be set back, made one that never goes back.
+//! Time: that of a change, which is the host's, made one that never goes back; and that of a turn.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use skerry::fs::Timestamp;
 
@@ -16,6 +17,12 @@ static TOLD: AtomicU64 = AtomicU64::new(0);
 pub fn now() -> Timestamp {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     timestamp(not_before(&TOLD, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))).tick()
+}
+
+/// Nanoseconds that only grow, since the first call.
+pub fn nanoseconds() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// `time`, or what was told before, whichever is later.

@@ -12,7 +12,7 @@ use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::Region;
 use skerry::poll::PollStatistics;
 use skerry::server::{ExportList, Exports, LockTable};
-use skerry::service::{Connection, Drained, Fault, Scratch, Status};
+use skerry::service::{Connection, Drained, Fault, Scratch, Status, Turn};
 use skerry::virtq::Notify;
 
 use super::clock;
@@ -21,8 +21,8 @@ use super::turns::Turns;
 use super::volume_region::{self, VolumeRegion};
 use crate::volume::Volume;
 
-/// Requests that one ring gets served before the next ring's turn.
-pub const DRAIN_BUDGET: u32 = 32;
+/// What one ring gets before the next ring's turn.
+const TURN: Turn = Turn::new(clock::nanoseconds);
 
 /// One volume, for all rings.
 pub struct Service {
@@ -129,13 +129,15 @@ impl Service {
         let mut wish = Wish::default();
         let drained = if control {
             state.locks = locks.len();
+            state.errors = volume.errors_found();
+            state.writable = !is_readonly(volume);
             let mut plane = Plane { setting: self.setting, slots, polls: all_polls, volume: state };
             let mut tree = ControlTree(&mut plane);
             let mut exports = Exports::new(volume, &self.list, locks).with_control(&mut tree);
-            connection.drain(&mut exports, scratch, &mut wish, DRAIN_BUDGET)
+            connection.drain(&mut exports, scratch, &mut wish, TURN)
         } else {
             let mut exports = Exports::new(volume, &self.list, locks);
-            connection.drain(&mut exports, scratch, &mut wish, DRAIN_BUDGET)
+            connection.drain(&mut exports, scratch, &mut wish, TURN)
         };
         // The reply is on its way, but the next one comes after this.
         if state.take_rest_wanted() {

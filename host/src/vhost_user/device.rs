@@ -9,6 +9,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::FileType;
 
 use super::memory_table::MemoryTable;
 use super::{ClientRing, RingAddresses, RingServer};
@@ -37,6 +38,16 @@ pub struct VringAddresses {
     pub avail: u64,
     /// The used ring.
     pub used: u64,
+}
+
+/// Refuses what cannot be an eventfd: one that is always readable would keep whoever waits for it awake, and one whose reader is slow
+/// whoever writes to it. Files of the kernel's own, of which eventfds are, have no type of file.
+fn check_event(file: &File, name: &str) -> Result<()> {
+    let mode = rustix::fs::fstat(file).with_context(|| format!("the client's {name} eventfd"))?.st_mode;
+    if FileType::from_raw_mode(mode) != FileType::Unknown {
+        bail!("the client's {name} eventfd is none: its mode is {mode:#o}");
+    }
+    Ok(())
 }
 
 /// A client's device.
@@ -138,9 +149,10 @@ impl<S: RingServer> Device<S> {
 
     /// What the client signals. It starts the ring.
     pub fn set_kick(&mut self, kick: Option<File>) -> Result<()> {
-        if kick.is_none() {
+        let Some(file) = &kick else {
             bail!("the client wants its ring to be polled; it must give a kick eventfd");
-        }
+        };
+        check_event(file, "kick")?;
         self.change(
             |_| true,
             |device| {
@@ -153,7 +165,10 @@ impl<S: RingServer> Device<S> {
     /// What the client wants to be signalled; `None`: nothing.
     pub fn set_call(&mut self, call: Option<File>) -> Result<()> {
         let call = match call {
-            Some(call) => call,
+            Some(call) => {
+                check_event(&call, "call")?;
+                call
+            }
             // The client polls. It is signalled all the same, by an eventfd that nobody waits for.
             None => Event::new()?.into(),
         };

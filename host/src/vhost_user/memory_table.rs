@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! A client's memory, as its QEMU tells it (`VHOST_USER_SET_MEM_TABLE`): checked, and translated.
+//!
+//! A file that shrinks takes the pages of its mappings away, and the next access would be a SIGBUS: for the process that serves, or
+//! for the service VM's QEMU, and so for all other clients. So only memory whose file cannot shrink is taken: a memfd with the
+//! seal `F_SEAL_SHRINK`, which QEMU's `memory-backend-memfd` sets.
 
 use std::fs::File;
 use std::io;
 
-use rustix::fs::fstat;
+use rustix::fs::{OFlags, SealFlags, fcntl_get_seals, fcntl_getfl, fstat};
 use skerry::fs::command::MAX_MEMORY_RANGES;
 
 /// A range of a client's memory.
@@ -30,6 +34,18 @@ pub enum MemoryTableError {
     /// A region is not in its file.
     #[error("the client's memory region {0:x?} leaves its file of {1} bytes")]
     OutsideFile(Region, u64),
+    /// A region is empty, or two are in part the same addresses.
+    #[error("the client's memory region {0:x?} is empty or overlaps another")]
+    Overlap(Region),
+    /// A file could be made shorter while it is mapped.
+    #[error(
+        "the client's memory is in a file that may shrink; give its QEMU memory that is sealed: \
+         -object memory-backend-memfd,id=m,size=SIZE,share=on -machine memory-backend=m"
+    )]
+    MayShrink,
+    /// A file cannot be mapped to be written.
+    #[error("the client's memory is in a file that cannot be written")]
+    NotWritable,
     /// A file cannot be asked.
     #[error("the client's memory: {0}")]
     File(io::Error),
@@ -53,7 +69,7 @@ pub struct MemoryTable {
 }
 
 impl MemoryTable {
-    /// Checks that each of `regions` lies in its file of `files`.
+    /// Checks that each of `regions` lies in its file of `files`, apart from all others, and that no file can shrink.
     ///
     /// # Errors
     /// [`MemoryTableError`].
@@ -71,7 +87,24 @@ impl MemoryTable {
             if !fits || wraps {
                 return Err(MemoryTableError::OutsideFile(region, size));
             }
+            let seals = fcntl_get_seals(&file).unwrap_or(SealFlags::empty());
+            if !seals.contains(SealFlags::SHRINK) {
+                return Err(MemoryTableError::MayShrink);
+            }
+            let flags = fcntl_getfl(&file).map_err(|error| MemoryTableError::File(error.into()))?;
+            let is_writable = flags & OFlags::RWMODE == OFlags::RDWR;
+            if !is_writable || seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
+                return Err(MemoryTableError::NotWritable);
+            }
             backings.push(Backing { file, identity: (status.st_dev, status.st_ino), size });
+        }
+        for (number, &region) in regions.iter().enumerate() {
+            let meets = |other: &Region| {
+                other.guest < region.guest + region.length && region.guest < other.guest + other.length
+            };
+            if region.length == 0 || regions.iter().take(number).any(meets) {
+                return Err(MemoryTableError::Overlap(region));
+            }
         }
         Ok(Self { regions, files: backings })
     }
@@ -114,6 +147,10 @@ impl MemoryTable {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
     use super::*;
     use crate::shared_memory::SharedMemory;
 
@@ -176,6 +213,47 @@ mod tests {
         ] {
             let error = MemoryTable::new(vec![wrong], vec![file(&memory(MIB))]).unwrap_err();
             assert!(matches!(error, MemoryTableError::OutsideFile(..)), "{wrong:x?}: {error}");
+        }
+    }
+
+    #[test]
+    fn regions_that_overlap_or_are_empty_are_refused() {
+        let one = memory(4 * MIB);
+        for (first, second) in [
+            (region(0, MIB, 0, 0), region(MIB - 1, MIB, MIB, MIB)),
+            (region(MIB, MIB, 0, 0), region(0, 3 * MIB, MIB, MIB)),
+            (region(MIB, MIB, 0, 0), region(MIB, MIB, MIB, MIB)),
+            (region(0, MIB, 0, 0), region(MIB, 0, MIB, MIB)),
+        ] {
+            let error = MemoryTable::new(vec![first, second], vec![file(&one), file(&one)]).unwrap_err();
+            assert!(matches!(error, MemoryTableError::Overlap(_)), "{second:x?}: {error}");
+        }
+    }
+
+    #[test]
+    fn memory_that_may_shrink_is_refused_with_what_to_use() {
+        let plain = tempfile::tempfile().unwrap();
+        plain.set_len(MIB).unwrap();
+        let unsealed = memfd_create("test", MemfdFlags::ALLOW_SEALING).unwrap();
+        let unsealed = File::from(unsealed);
+        unsealed.set_len(MIB).unwrap();
+        for file in [plain, unsealed] {
+            let error = MemoryTable::new(vec![region(0, MIB, 0, 0)], vec![file]).unwrap_err();
+            assert!(matches!(error, MemoryTableError::MayShrink), "{error}");
+            assert!(error.to_string().contains("memory-backend-memfd"), "{error}");
+        }
+    }
+
+    #[test]
+    fn memory_that_cannot_be_written_is_refused() {
+        let one = memory(MIB);
+        let readable = File::open(std::format!("/proc/self/fd/{}", one.file().as_raw_fd())).unwrap();
+        let sealed = memfd_create("test", MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&sealed, MIB).unwrap();
+        rustix::fs::fcntl_add_seals(&sealed, SealFlags::SHRINK | SealFlags::WRITE).unwrap();
+        for file in [readable, sealed.into()] {
+            let error = MemoryTable::new(vec![region(0, MIB, 0, 0)], vec![file]).unwrap_err();
+            assert!(matches!(error, MemoryTableError::NotWritable), "{error}");
         }
     }
 

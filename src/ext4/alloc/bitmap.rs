@@ -41,9 +41,10 @@ impl<'a> Taken<'a> {
         while position < range.end {
             let word = (self.word(position / 64) ^ flip) >> (position % 64);
             if word != 0 {
-                return Some(position + word.trailing_zeros()).filter(|found| *found < range.end);
+                return Some(position.saturating_add(word.trailing_zeros()))
+                    .filter(|found| *found < range.end);
             }
-            position = (position / 64 + 1) * 64;
+            position = (position / 64).saturating_add(1).saturating_mul(64);
         }
         None
     }
@@ -70,7 +71,7 @@ impl<'a> Taken<'a> {
                 position = stop;
                 examined = examined.saturating_add(1);
                 let length = longest.as_ref().map_or(0, ExactSizeIterator::len);
-                if (stop - start) as usize <= length {
+                if stop.saturating_sub(start) as usize <= length {
                     continue;
                 }
                 let Some(first) = (start..stop).find(|bit| usable(*bit)) else { continue };
@@ -92,15 +93,15 @@ impl<'a> Taken<'a> {
 
 /// The 64 bits of `bits` from `index` * 64 on; clear behind the end.
 fn load(bits: &[u8], index: u32) -> u64 {
-    let chunk = bits.get(index as usize * 8..).and_then(<[u8]>::first_chunk);
+    let chunk = bits.get((index as usize).saturating_mul(8)..).and_then(<[u8]>::first_chunk);
     chunk.copied().map_or(0, u64::from_le_bytes)
 }
 
 /// The bits of `range` that lie in byte `index`.
 fn mask(range: &Range<u32>, index: u32) -> u8 {
-    let from = range.start.max(index * 8) - index * 8;
-    let to = range.end.min(index * 8 + 8).saturating_sub(index * 8);
-    if from >= to { 0 } else { (u8::MAX << from) & (u8::MAX >> (8 - to)) }
+    let first = index.saturating_mul(8);
+    let (from, to) = (range.start.saturating_sub(first), range.end.saturating_sub(first));
+    u8::MAX.unbounded_shl(from) & u8::MAX.unbounded_shr(8_u32.saturating_sub(to))
 }
 
 /// Every byte that bits of `range` lie in, with those bits.

@@ -10,6 +10,7 @@
 //! the running transaction is committed (that must not have freed it).
 
 use core::iter;
+use core::num::NonZero;
 use core::ops::Range;
 
 use super::bitmap::{self, Taken};
@@ -74,16 +75,16 @@ impl<R: Region> Volume<R> {
         if !self.holds(start, u64::from(count)) {
             return Err(self.out_of_range(start));
         }
-        let end = start + u64::from(count);
+        let end = start.saturating_add(u64::from(count));
         let mut position = start;
         while position < end {
             let (number, bit) = self.block_place(position);
-            let bits = u32::try_from(end - position)
+            let bits = u32::try_from(end.saturating_sub(position))
                 .unwrap_or(u32::MAX)
                 .min(blocks_in_group(&self.superblock, number).saturating_sub(bit))
                 .max(1);
-            self.free_run(number, bit..bit + bits)?;
-            position += u64::from(bits);
+            self.free_run(number, bit..bit.saturating_add(bits))?;
+            position = position.saturating_add(u64::from(bits));
         }
         if content == Freed::Metadata {
             for block in start..end {
@@ -98,18 +99,19 @@ impl<R: Region> Volume<R> {
     pub(in crate::ext4) fn goal_for_inode(&self, number: u32) -> u64 {
         let superblock = &self.superblock;
         let index = number.saturating_sub(1);
-        let group = (index / superblock.s_inodes_per_group).min(superblock.group_count - 1);
-        let place = blocks_in_group(superblock, group) / PLACES * (index % PLACES);
-        first_block(superblock, group) + u64::from(place)
+        let group =
+            (index / superblock.s_inodes_per_group).min(superblock.group_count.get().saturating_sub(1));
+        let place = (blocks_in_group(superblock, group) / PLACES).saturating_mul(index % PLACES);
+        first_block(superblock, group).saturating_add(u64::from(place))
     }
 
     /// The group of a block, and its bit there; the first of the volume for a block that does not exist.
     fn block_place(&self, block: u64) -> (u32, u32) {
         let superblock = &self.superblock;
         let index = block.saturating_sub(u64::from(superblock.s_first_data_block));
-        let per_group = u64::from(superblock.s_blocks_per_group);
+        let per_group = NonZero::<u64>::from(superblock.s_blocks_per_group);
         match (u32::try_from(index / per_group), u32::try_from(index % per_group)) {
-            (Ok(group), Ok(bit)) if group < superblock.group_count => (group, bit),
+            (Ok(group), Ok(bit)) if group < superblock.group_count.get() => (group, bit),
             _ => (0, 0),
         }
     }
@@ -119,10 +121,10 @@ impl<R: Region> Volume<R> {
         let (home, goal) = self.block_place(goal);
         let hint = self.recent.blocks;
         let next = (1..=NEXT_GROUPS).map(|step| cyclic(home, step, groups));
-        let all = (0..groups).map(|step| cyclic(hint, step, groups));
+        let all = (0..groups.get()).map(|step| cyclic(hint, step, groups));
         let order = iter::once(home).chain(next.chain(all).filter(|number| *number != home));
         let mut best: Option<Run> = None;
-        let mut searched = 0;
+        let mut searched = 0_u32;
         for (index, number) in order.enumerate() {
             if self.group_space(number)?.free_blocks == 0 {
                 continue;
@@ -136,7 +138,7 @@ impl<R: Region> Volume<R> {
             if best.as_ref().is_none_or(|best| enough || bits.len() > best.bits.len()) {
                 best = Some(Run { group: number, bits });
             }
-            searched += 1;
+            searched = searched.saturating_add(1);
             if enough || searched >= BITMAPS_SEARCHED {
                 break;
             }
@@ -153,7 +155,7 @@ impl<R: Region> Volume<R> {
         let first = first_block(&self.superblock, number);
         let end = blocks_in_group(&self.superblock, number);
         let usable = |bit| {
-            let block = first + u64::from(bit);
+            let block = first.saturating_add(u64::from(bit));
             !self.recent.freed.contains(block) && self.may_reuse(block)
         };
         Ok(Taken::new(newest, in_place).find_run(goal, end, wanted, usable))
@@ -170,7 +172,8 @@ impl<R: Region> Volume<R> {
         let number = run.group;
         let group = self.group(number)?;
         let first = first_block(&self.superblock, number);
-        let (start, end) = (first + u64::from(run.bits.start), first + u64::from(run.bits.end));
+        let block = |bit| first.saturating_add(u64::from(bit));
+        let (start, end) = (block(run.bits.start), block(run.bits.end));
         self.check_no_structure(number, &(start..end))?;
         let count = run.bits.end.saturating_sub(run.bits.start);
         let Some(free) = group.bg_free_blocks_count.checked_sub(count) else {
@@ -190,7 +193,7 @@ impl<R: Region> Volume<R> {
         let fail = |fault| Err(Damage::Group { group: number, fault }.into());
         let group = self.group(number)?;
         let first = first_block(&self.superblock, number);
-        let block = |bit| first + u64::from(bit);
+        let block = |bit| first.saturating_add(u64::from(bit));
         if group.flags.contains(GroupFlags::BLOCK_UNINIT) {
             return fail(GroupFault::FreeBlock { block: block(bits.start) });
         }
@@ -209,7 +212,7 @@ impl<R: Region> Volume<R> {
             return fail(GroupFault::Bitmap { name: "bg_free_blocks_count", value });
         }
         if !protected {
-            self.recent.freed.add(first + u64::from(bits.start)..first + u64::from(bits.end));
+            self.recent.freed.add(block(bits.start)..block(bits.end));
         }
         let sum = self.change_bitmap(&group, BitmapKind::Blocks, |bitmap| bitmap::clear(bitmap, bits))?;
         self.store_free_blocks(number, free, sum)?;

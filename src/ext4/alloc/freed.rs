@@ -28,7 +28,8 @@ impl FreedRanges {
         let length = blocks.end.saturating_sub(blocks.start);
         let known = self.ranges.get_mut(..self.count).unwrap_or_default();
         let growth = |(start, end): (u64, u64)| {
-            blocks.end.max(end) - blocks.start.min(start) - end.saturating_sub(start)
+            let union = blocks.end.max(end).saturating_sub(blocks.start.min(start));
+            union.saturating_sub(end.saturating_sub(start))
         };
         let full = self.count == RANGES;
         if let Some(nearest) = known.iter_mut().min_by_key(|range| growth(**range))
@@ -37,7 +38,7 @@ impl FreedRanges {
             *nearest = (nearest.0.min(blocks.start), nearest.1.max(blocks.end));
         } else if let Some(next) = self.ranges.get_mut(self.count) {
             *next = (blocks.start, blocks.end);
-            self.count += 1;
+            self.count = self.count.saturating_add(1);
         }
     }
 

@@ -31,8 +31,8 @@ impl BitmapKind {
     /// Bytes of it that the checksum covers.
     fn length(self, superblock: &Superblock) -> usize {
         let bits = match self {
-            Self::Blocks => superblock.s_blocks_per_group,
-            Self::Inodes => superblock.s_inodes_per_group,
+            Self::Blocks => superblock.s_blocks_per_group.get(),
+            Self::Inodes => superblock.s_inodes_per_group.get(),
         };
         (bits / 8) as usize
     }
@@ -93,7 +93,7 @@ impl<R: Region> Volume<R> {
         }
         let own = self.own_structures(number)?;
         let length = blocks_in_group(&self.superblock, number);
-        let bits_of_a_block = self.superblock.block_size * 8;
+        let bits_of_a_block = self.superblock.bits_of_a_block();
         let bits = self.new_block(group.block_bitmap)?;
         for structure in own {
             bitmap::set(bits, structure);
@@ -120,13 +120,13 @@ impl<R: Region> Volume<R> {
     /// takes the first inode.
     pub(super) fn initialize_inode_bitmap(&mut self, number: u32, group: &Group) -> Result<(), Error> {
         if group.flags.contains(GroupFlags::INODE_UNINIT) {
-            let end = self.superblock.s_inodes_per_group;
+            let end = self.superblock.s_inodes_per_group.get();
             let value = group.bg_free_inodes_count;
             if value != end {
                 let fault = GroupFault::Bitmap { name: "bg_free_inodes_count", value };
                 return Err(Damage::Group { group: number, fault }.into());
             }
-            let bits_of_a_block = self.superblock.block_size * 8;
+            let bits_of_a_block = self.superblock.bits_of_a_block();
             bitmap::set(self.new_block(group.inode_bitmap)?, end..bits_of_a_block);
         }
         Ok(())
@@ -155,5 +155,5 @@ impl<R: Region> Volume<R> {
 /// What the checksum of a bitmap should be: as much of it as the descriptor has room for.
 fn bitmap_checksum(superblock: &Superblock, bits: &[u8], kind: BitmapKind) -> u32 {
     let sum = crc32c(superblock.checksum_seed(), bits.get(..kind.length(superblock)).unwrap_or(bits));
-    if superblock.s_desc_size >= 64 { sum } else { sum & 0xffff }
+    if superblock.s_desc_size.get() >= 64 { sum } else { sum & 0xffff }
 }

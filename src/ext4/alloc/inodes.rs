@@ -7,6 +7,7 @@
 //! free inode is taken: so the inodes that were never used stay at the end of the table, which need not be initialized.
 
 use core::iter;
+use core::num::NonZero;
 
 use super::bitmap;
 use super::cyclic;
@@ -31,13 +32,14 @@ impl<R: Region> Volume<R> {
             return Err(Errno::ENOSPC.into());
         }
         let groups = self.superblock.group_count;
-        let home = (parent.saturating_sub(1) / self.superblock.s_inodes_per_group).min(groups - 1);
+        let home = (parent.saturating_sub(1) / self.superblock.s_inodes_per_group)
+            .min(groups.get().saturating_sub(1));
         let first = if directory { self.group_for_directory(parent, home)? } else { home };
         // Doubling steps: the files of directories whose groups are full do not all go to the same group then.
         let jumps = (0..u32::BITS)
             .map(|exponent| 1u32 << exponent)
-            .take_while(|step| *step < groups)
-            .map(|step| cyclic(cyclic(first, parent, groups), step - 1, groups));
+            .take_while(|step| *step < groups.get())
+            .map(|step| cyclic(cyclic(first, parent, groups), step.saturating_sub(1), groups));
         for number in iter::once(first).chain(jumps) {
             let space = self.group_space(number)?;
             if space.free_inodes > 0 && (space.free_blocks > 0 || number == first) {
@@ -45,7 +47,7 @@ impl<R: Region> Volume<R> {
             }
         }
         let hint = self.recent.inodes;
-        for number in (0..groups).map(|step| cyclic(hint, step, groups)) {
+        for number in (0..groups.get()).map(|step| cyclic(hint, step, groups)) {
             if self.group_space(number)?.free_inodes > 0 {
                 self.recent.inodes = number;
                 return self.take_inode(number, directory);
@@ -65,26 +67,28 @@ impl<R: Region> Volume<R> {
             return Err(Damage::Inode { inode: number, fault }.into());
         }
         let per_group = superblock.s_inodes_per_group;
-        let (home, bit) = ((number - 1) / per_group, (number - 1) % per_group);
+        let index = number.saturating_sub(1);
+        let (home, bit) = (index / per_group, index % per_group);
+        let behind = bit.saturating_add(1);
         let group = self.group(home)?;
         let fail = |fault| Err(Damage::Group { group: home, fault }.into());
         if bit >= group.used_inodes
-            || bitmap::first_clear(self.bitmap(home, &group, BitmapKind::Inodes)?, bit..bit + 1).is_some()
+            || bitmap::first_clear(self.bitmap(home, &group, BitmapKind::Inodes)?, bit..behind).is_some()
         {
             return fail(GroupFault::FreeInode { inode: number });
         }
         let value = group.bg_free_inodes_count;
-        if value >= per_group {
+        if value >= per_group.get() {
             return fail(GroupFault::Bitmap { name: "bg_free_inodes_count", value });
         }
         let used_dirs = group.bg_used_dirs_count.checked_sub(u32::from(directory));
         let Some(used_dirs) = used_dirs else {
             return fail(GroupFault::Bitmap { name: "bg_used_dirs_count", value: 0 });
         };
-        let clear = |bits: &mut [u8]| bitmap::clear(bits, bit..bit + 1);
+        let clear = |bits: &mut [u8]| bitmap::clear(bits, bit..behind);
         let sum = self.change_bitmap(&group, BitmapKind::Inodes, clear)?;
         self.edit_group(home, |group| {
-            group.set_free_inodes(value + 1);
+            group.set_free_inodes(value.saturating_add(1));
             group.set_used_dirs(used_dirs);
             group.set_inode_bitmap_csum(sum);
         })?;
@@ -96,9 +100,9 @@ impl<R: Region> Volume<R> {
     fn group_for_directory(&self, parent: u32, home: u32) -> Result<u32, Error> {
         let superblock = &self.superblock;
         let groups = superblock.group_count;
-        let compared = groups.min(GROUPS_COMPARED);
-        let average_inodes = self.totals.free_inodes / u64::from(groups);
-        let average_blocks = self.totals.free_blocks / u64::from(groups);
+        let compared = groups.get().min(GROUPS_COMPARED);
+        let average_inodes = self.totals.free_inodes / NonZero::<u64>::from(groups);
+        let average_blocks = self.totals.free_blocks / NonZero::<u64>::from(groups);
         if parent == inode::ROOT {
             // Each new directory changes the count of free inodes: so the comparison starts elsewhere each time.
             let start = scatter(self.totals.free_inodes, groups);
@@ -117,9 +121,10 @@ impl<R: Region> Volume<R> {
             }
         }
         // Room for a quarter of a group more than on average, and not too many directories: else the next group.
-        let min_inodes = average_inodes.saturating_sub(u64::from(superblock.s_inodes_per_group / 4)).max(1);
-        let min_blocks = average_blocks.saturating_sub(u64::from(superblock.s_blocks_per_group / 4));
-        let max_dirs = superblock.s_inodes_per_group / 16;
+        let min_inodes =
+            average_inodes.saturating_sub(u64::from(superblock.s_inodes_per_group.get() / 4)).max(1);
+        let min_blocks = average_blocks.saturating_sub(u64::from(superblock.s_blocks_per_group.get() / 4));
+        let max_dirs = superblock.s_inodes_per_group.get() / 16;
         let suits = |space: GroupSpace| {
             u64::from(space.free_inodes) >= min_inodes
                 && u64::from(space.free_blocks) >= min_blocks
@@ -142,9 +147,9 @@ impl<R: Region> Volume<R> {
         // The bitmap of blocks goes along, as with Linux: inodes in use are a use of the table's blocks.
         self.initialize_block_bitmap(number)?;
         let group = self.group(number)?;
-        let per_group = self.superblock.s_inodes_per_group;
-        let before = u64::from(number) * u64::from(per_group);
-        let reserved = u64::from(self.superblock.s_first_ino - 1).saturating_sub(before);
+        let per_group = self.superblock.s_inodes_per_group.get();
+        let before = u64::from(number).saturating_mul(u64::from(per_group));
+        let reserved = u64::from(self.superblock.s_first_ino).saturating_sub(1).saturating_sub(before);
         let reserved = u32::try_from(reserved).unwrap_or(u32::MAX);
 
         self.initialize_inode_bitmap(number, &group)?;
@@ -165,7 +170,8 @@ impl<R: Region> Volume<R> {
         if bit < group.used_inodes {
             self.check_unused(number, taken)?;
         }
-        let set = |bits: &mut [u8]| bitmap::set(bits, bit..bit + 1);
+        let behind = bit.saturating_add(1);
+        let set = |bits: &mut [u8]| bitmap::set(bits, bit..behind);
         let sum = self.change_bitmap(&group, BitmapKind::Inodes, set)?;
         let Group { used_inodes, bg_used_dirs_count, .. } = group;
         let counts_used = self.superblock.has_group_checksums();
@@ -174,7 +180,7 @@ impl<R: Region> Volume<R> {
             group.set_free_inodes(free);
             group.set_used_dirs(bg_used_dirs_count.saturating_add(u32::from(directory)));
             if counts_used && bit >= used_inodes {
-                group.set_itable_unused(per_group - (bit + 1));
+                group.set_itable_unused(per_group.saturating_sub(behind));
             }
             group.set_inode_bitmap_csum(sum);
         })?;
@@ -199,8 +205,8 @@ impl<R: Region> Volume<R> {
 }
 
 /// A number below `limit` that depends on every bit of `number`.
-fn scatter(number: u64, limit: u32) -> u32 {
+fn scatter(number: u64, limit: NonZero<u32>) -> u32 {
     // Multiplying by 2^64 divided by the golden ratio spreads consecutive numbers evenly.
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    u32::try_from(mixed % u64::from(limit.max(1))).unwrap_or_default()
+    u32::try_from(mixed % NonZero::<u64>::from(limit)).unwrap_or_default()
 }

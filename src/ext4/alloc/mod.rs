@@ -21,6 +21,8 @@ mod inodes;
 #[cfg(test)]
 mod tests;
 
+use core::num::NonZero;
+
 use freed::FreedRanges;
 
 /// A run of blocks that was taken.
@@ -60,7 +62,7 @@ impl Recent {
 }
 
 /// The group `step` groups behind `start`, of `count` groups in a circle.
-fn cyclic(start: u32, step: u32, count: u32) -> u32 {
-    let place = (u64::from(start) + u64::from(step)) % u64::from(count.max(1));
+fn cyclic(start: u32, step: u32, count: NonZero<u32>) -> u32 {
+    let place = u64::from(start).saturating_add(u64::from(step)) % NonZero::<u64>::from(count);
     u32::try_from(place).unwrap_or_default()
 }

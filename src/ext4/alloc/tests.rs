@@ -211,8 +211,8 @@ fn every_group_can_be_used_for_the_first_time() {
     for (size, options) in LAYOUTS {
         let image = empty(size, options);
         let mut volume = image.mount_writable();
-        let groups = volume.superblock.group_count;
-        let per_group = volume.superblock.s_blocks_per_group;
+        let groups = volume.superblock.group_count.get();
+        let per_group = volume.superblock.s_blocks_per_group.get();
         let files: Vec<u32> = (0..groups)
             .map(|group| {
                 let goal = u64::from(group) * u64::from(per_group) + u64::from(per_group / 2);
@@ -277,7 +277,7 @@ fn an_operation_that_fails_changes_nothing() {
         let image = empty(size, options);
         let mut volume = image.mount_writable();
         // What a bitmap that was never used has in its place is nobody's.
-        let unused: Vec<u64> = (0..volume.superblock.group_count)
+        let unused: Vec<u64> = (0..volume.superblock.group_count.get())
             .map(|number| volume.group(number).unwrap())
             .filter(|group| group.flags.contains(GroupFlags::BLOCK_UNINIT))
             .map(|group| group.block_bitmap)
@@ -320,7 +320,7 @@ fn blocks_that_are_taken_one_by_one_are_one_piece() {
 fn files_that_grow_together_do_not_grow_into_each_other() {
     let image = Image::new("128M", &["-b", "4096", "-g", "8192"], |_| {});
     let mut volume = image.mount_writable();
-    let first = 3 * volume.superblock.s_inodes_per_group + 5;
+    let first = 3 * volume.superblock.s_inodes_per_group.get() + 5;
     let goals: Vec<u64> = (first..first + 8).map(|number| volume.goal_for_inode(number)).collect();
     let mut files: Vec<Vec<Allocated>> = std::vec![Vec::new(); goals.len()];
     for _ in 0..30 {

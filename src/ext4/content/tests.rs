@@ -69,7 +69,7 @@ fn index(size: u64) -> usize {
 /// Every block of the volume as it is in its place after a flush; zeros for those of the journal.
 fn blocks_in_place(volume: &mut TestVolume) -> Vec<Vec<u8>> {
     volume.flush_volume().unwrap();
-    let size = volume.superblock().block_size as usize;
+    let size = volume.superblock().block_size.length();
     let mut blocks: Vec<Vec<u8>> = volume.region.chunks(size).map(<[u8]>::to_vec).collect();
     let journal = volume.journal_inode().unwrap();
     for number in blocks_of(volume, &journal) {

@@ -11,6 +11,7 @@ use crate::ext4::checksum::crc32c;
 use crate::ext4::dirent::{HEADER, RecordFault, Records, Rules, SHORTEST, needed};
 use crate::ext4::field::{put, put_le16, put_le32};
 use crate::ext4::hash::NameHash;
+use crate::mem::slice;
 
 /// The most records of a block of 4 KiB.
 pub(super) const MOST_RECORDS: usize = 4096 / SHORTEST;
@@ -77,7 +78,7 @@ fn put_record(raw: &mut [u8], start: usize, length: usize, new: &NewRecord<'_>) 
     put(raw, start.saturating_add(6), [name_len, new.file_type]);
     let name = start.saturating_add(HEADER);
     if let Some(place) = raw.get_mut(name..name.saturating_add(new.name.len())) {
-        place.copy_from_slice(new.name);
+        slice::copy(place, new.name);
     }
 }
 
@@ -126,7 +127,7 @@ pub(super) fn pack(raw: &mut [u8], length: usize, rules: Rules) -> (usize, usize
         from = end;
         if taken > 0 {
             // A record moves to the front, if at all, so it fits.
-            raw.copy_within(start..start.saturating_add(taken), to);
+            _ = slice::copy_within(raw, start..start.saturating_add(taken), to);
             set_length(raw, to, taken);
             last = to;
             to = to.saturating_add(taken);
@@ -193,7 +194,7 @@ pub(super) fn fill(raw: &mut [u8], length: usize, from: &[u8], records: &[Hashed
         if let (Some(place), Some(bytes)) =
             (raw.get_mut(to..end), from.get(start..start.saturating_add(taken)))
         {
-            place.copy_from_slice(bytes);
+            slice::copy(place, bytes);
             set_length(raw, to, taken);
             last = to;
             to = end;

@@ -60,7 +60,7 @@ impl Found {
 
     /// Which of the leaves that are read together, and where in it.
     fn place(&self) -> (u32, usize) {
-        (self.place >> OFFSET_BITS, (self.place % (1 << OFFSET_BITS)) as usize * 4)
+        (self.place >> OFFSET_BITS, ((self.place % (1 << OFFSET_BITS)) as usize).saturating_mul(4))
     }
 
     fn position(&self) -> u64 {

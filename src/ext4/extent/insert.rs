@@ -8,8 +8,8 @@
 
 use super::ExtentFault;
 use super::node::{
-    ENTRY, Extent, MAX_DEPTH, ROOT_ROOM, first_block, index_entry, insert_entry, put_count, put_entry,
-    put_header, remove_entry,
+    ENTRY, Extent, MAX_DEPTH, ROOT_ROOM, first_block, index_entry, insert_entry, offset, put_count,
+    put_entry, put_header, remove_entry,
 };
 use super::path::{Path, Place, Tree};
 use crate::ext4::Volume;
@@ -18,6 +18,7 @@ use crate::ext4::features::RoCompat;
 use crate::ext4::group;
 use crate::fs::{Caller, Errno};
 use crate::mem::region::Region;
+use crate::mem::slice;
 
 /// The most that one insertion takes: a split at each level, and one more level with all of that once more.
 const MAX_ROUNDS: usize = 2 * (MAX_DEPTH as usize + 1);
@@ -148,7 +149,9 @@ impl<R: Region> Volume<R> {
                 return Ok(());
             }
             match path.levels().iter().rposition(|level| level.entries < level.eh_max) {
-                Some(steps) => self.split_node(tree, caller, &path, steps + 1, extent.logical)?,
+                Some(steps) => {
+                    self.split_node(tree, caller, &path, steps.saturating_add(1), extent.logical)?
+                }
                 None => self.grow_root(tree, caller, &path, extent)?,
             }
         }
@@ -213,7 +216,7 @@ impl<R: Region> Volume<R> {
             let position = if left.is_some() { position.saturating_sub(1) } else { position };
             put_entry(node, position, joined.emit());
         })?;
-        self.collapse_after(tree, path, u16::from(left.is_some()) + u16::from(right.is_some()))
+        self.collapse_after(tree, path, u16::from(left.is_some()).saturating_add(u16::from(right.is_some())))
     }
 
     /// Makes the tree shallower if it may have become small enough, now that `removed` entries of the leaf are gone.
@@ -240,7 +243,7 @@ impl<R: Region> Volume<R> {
         if full.entries < 2 {
             return Err(tree.damage(ExtentFault::Entries { entries: full.entries, max: full.eh_max }));
         }
-        let levels_below = path.len().saturating_sub(steps + 1);
+        let levels_below = path.len().saturating_sub(steps).saturating_sub(1);
         let depth = u16::try_from(levels_below).unwrap_or(MAX_DEPTH);
         let is_leaf = depth == 0;
         let place_of_new = if is_leaf { full.position } else { full.position.saturating_add(1) };
@@ -249,15 +252,15 @@ impl<R: Region> Volume<R> {
         } else if is_leaf {
             full.entries
         } else {
-            full.entries - 1
+            full.entries.saturating_sub(1)
         };
         let mut moved = [0; MAX_NODE];
-        let range = ENTRY + ENTRY * usize::from(kept)..ENTRY + ENTRY * usize::from(full.entries);
+        let range = offset(kept)..offset(full.entries);
         let length = range.len();
         let (Some(entries), Some(copy)) = (self.block(block)?.get(range), moved.get_mut(..length)) else {
             return Err(tree.damage(ExtentFault::Entries { entries: full.entries, max: full.eh_max }));
         };
-        copy.copy_from_slice(entries);
+        slice::copy(copy, entries);
         let first = moved.first_chunk().filter(|_| length > 0).map_or(logical, first_block);
         let number = self.allocate_node(tree, caller, block)?;
         self.new_node(tree, number, depth, moved.get(..length).unwrap_or_default())?;
@@ -273,14 +276,14 @@ impl<R: Region> Volume<R> {
         if depth >= MAX_DEPTH {
             return Err(Errno::ENOSPC.into());
         }
-        let entries = path.level(0).map_or(0, |root| usize::from(root.entries));
+        let entries = path.level(0).map_or(0, |root| root.entries);
         let i_block = *self.allocated_inode(tree.number)?.i_block;
-        let moved = i_block.get(ENTRY..ENTRY + ENTRY * entries).unwrap_or_default();
+        let moved = i_block.get(ENTRY..offset(entries)).unwrap_or_default();
         let first = moved.first_chunk().map_or(extent.logical, first_block);
         let number = self.allocate_node(tree, caller, self.node_goal(tree.number))?;
         self.new_node(tree, number, depth, moved)?;
         self.edit_node(tree, Place::Root, |node| {
-            put_header(node, 1, ROOT_ROOM, depth + 1);
+            put_header(node, 1, ROOT_ROOM, depth.saturating_add(1));
             put_entry(node, 0, index_entry(first, number));
         })
     }
@@ -288,7 +291,7 @@ impl<R: Region> Volume<R> {
     /// Where the first node of an inode's tree should go: to the front of the inode's group, and the others next to it. Between
     /// the blocks of the file it would take the place of one that is still to come, and split an extent.
     fn node_goal(&self, number: u32) -> u64 {
-        let group = number.saturating_sub(1).checked_div(self.superblock.s_inodes_per_group).unwrap_or(0);
+        let group = number.saturating_sub(1) / self.superblock.s_inodes_per_group;
         group::first_block(&self.superblock, group)
     }
 
@@ -304,7 +307,7 @@ impl<R: Region> Volume<R> {
     /// # Errors
     /// EFBIG for more than the inode can state.
     pub(in crate::ext4) fn count_blocks(&mut self, number: u32, added: i64) -> Result<(), Error> {
-        let sectors_per_block = i64::from(self.superblock.block_size / 512);
+        let sectors_per_block = i64::from(self.superblock.sectors_per_block());
         let huge = self.superblock.ro_compat.contains(RoCompat::HUGE_FILE);
         let before = self.allocated_inode(number)?.blocks512;
         // A volume that counted too few before goes on from 0.

@@ -144,7 +144,7 @@ impl<'v, R: Region> ExtentWalk<'_, 'v, R> {
             if node.depth == 0 {
                 self.extent(&Extent::parse(entry), node.block.unwrap_or(self.inode.block))?;
             } else {
-                let end = rest.get(position + 1).map_or(bounds.end, first_block);
+                let end = rest.get(position.saturating_add(1)).map_or(bounds.end, first_block);
                 let child = tree.child(self.volume, entry, node.depth)?;
                 self.node(tree, &child, first_block(entry)..end)?;
             }
@@ -161,7 +161,7 @@ impl<'v, R: Region> ExtentWalk<'_, 'v, R> {
         self.remember(extent, block);
         self.hole(extent.logical)?;
         let end = extent.end().min(self.wanted.end);
-        let physical = extent.start + (self.wanted.start - extent.logical);
+        let physical = extent.start.saturating_add(self.wanted.start.saturating_sub(extent.logical));
         self.emit(end, extent.written.then_some(physical))
     }
 

@@ -10,6 +10,8 @@
 use super::ExtentFault;
 use crate::ext4::checksum::crc32c;
 use crate::ext4::field::{le16, le32, put, put_le16, put_le32};
+use crate::ext4::power_of_two::PowerOfTwo;
+use crate::mem::slice;
 
 /// `eh_magic`.
 pub(super) const MAGIC: u16 = 0xf30a;
@@ -44,7 +46,7 @@ impl<'v> Node<'v> {
             return Err(ExtentFault::Magic(eh_magic));
         }
         let (entries, max) = (le16(bytes, 2), le16(bytes, 4));
-        let room = bytes.len().saturating_sub(ENTRY + reserved) / ENTRY;
+        let room = bytes.len().saturating_sub(ENTRY).saturating_sub(reserved) / ENTRY;
         let (chunks, _) = bytes.get(ENTRY..).unwrap_or_default().as_chunks();
         let used = chunks.get(..usize::from(entries));
         match used {
@@ -75,7 +77,7 @@ impl Extent {
         let written = ee_len <= MAX_WRITTEN;
         Self {
             logical: first_block(raw),
-            length: u64::from(if written { ee_len } else { ee_len - MAX_WRITTEN }),
+            length: u64::from(if written { ee_len } else { ee_len.saturating_sub(MAX_WRITTEN) }),
             start: u64::from(le32(raw, 8)) | u64::from(le16(raw, 6)) << 32,
             written,
         }
@@ -102,8 +104,7 @@ impl Extent {
 
     /// The most blocks that an extent of its kind can have.
     pub(super) fn longest(&self) -> u64 {
-        let longest = u64::from(MAX_WRITTEN);
-        if self.written { longest } else { longest - 1 }
+        u64::from(if self.written { MAX_WRITTEN } else { MAX_WRITTEN - 1 })
     }
 
     /// Itself and `next` as one extent; `None` if `next` does not go on where it ends, in the file and in the volume, or
@@ -155,8 +156,8 @@ pub(super) fn index_entry(first: u64, child: u64) -> Entry {
 }
 
 /// Entries that a node of a block of `block_size` bytes has room for.
-pub(super) fn block_room(block_size: u32) -> u16 {
-    let entries = u64::from(block_size).saturating_sub((ENTRY + TAIL) as u64) / ENTRY as u64;
+pub(super) fn block_room(block_size: PowerOfTwo) -> u16 {
+    let entries = block_size.length().saturating_sub(ENTRY + TAIL) / ENTRY;
     u16::try_from(entries).unwrap_or(u16::MAX)
 }
 
@@ -182,8 +183,8 @@ pub(super) fn put_count(node: &mut [u8], eh_entries: u16) {
 }
 
 /// Where entry `position` begins.
-fn offset(position: u16) -> usize {
-    ENTRY + ENTRY * usize::from(position)
+pub(super) fn offset(position: u16) -> usize {
+    usize::from(position).saturating_mul(ENTRY).saturating_add(ENTRY)
 }
 
 /// Stores `entry` over the one at `position`.
@@ -200,7 +201,7 @@ pub(super) fn put_first_block(node: &mut [u8], position: u16, first: u64) {
 /// Stores `entries` from the first position on.
 pub(super) fn put_entries(node: &mut [u8], entries: &[u8]) {
     if let Some(place) = node.get_mut(ENTRY..).and_then(|rest| rest.get_mut(..entries.len())) {
-        place.copy_from_slice(entries);
+        slice::copy(place, entries);
     }
 }
 
@@ -208,8 +209,7 @@ pub(super) fn put_entries(node: &mut [u8], entries: &[u8]) {
 pub(super) fn insert_entry(node: &mut [u8], position: u16, entry: Entry) {
     let entries = le16(node, 2);
     let (from, to) = (offset(position), offset(entries));
-    if from <= to && to.saturating_add(ENTRY) <= node.len() {
-        node.copy_within(from..to, from + ENTRY);
+    if slice::copy_within(node, from..to, offset(position.saturating_add(1))).is_some() {
         put(node, from, entry);
         put_count(node, entries.saturating_add(1));
     }
@@ -219,9 +219,8 @@ pub(super) fn insert_entry(node: &mut [u8], position: u16, entry: Entry) {
 pub(super) fn remove_entry(node: &mut [u8], position: u16) {
     let entries = le16(node, 2);
     let (from, to) = (offset(position), offset(entries));
-    if position < entries && to <= node.len() {
-        node.copy_within(from + ENTRY..to, from);
-        put_count(node, entries - 1);
+    if slice::copy_within(node, offset(position.saturating_add(1))..to, from).is_some() {
+        put_count(node, entries.saturating_sub(1));
     }
 }
 

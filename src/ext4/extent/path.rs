@@ -242,7 +242,8 @@ impl<R: Region> Volume<R> {
                 return Ok(path);
             }
             let entry = node.entries.get(taken).ok_or_else(|| tree.damage(ExtentFault::EmptyIndex))?;
-            bounds = first_block(entry)..node.entries.get(taken + 1).map_or(bounds.end, first_block);
+            bounds =
+                first_block(entry)..node.entries.get(taken.saturating_add(1)).map_or(bounds.end, first_block);
             place = Place::Block(child_block(entry));
             node = tree.child(self, entry, node.depth)?;
         }

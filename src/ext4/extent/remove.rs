@@ -11,6 +11,7 @@ use crate::ext4::Volume;
 use crate::ext4::alloc::Freed;
 use crate::ext4::error::Error;
 use crate::mem::region::Region;
+use crate::mem::slice;
 
 /// Extents that one step frees.
 const MAX_EXTENTS: u32 = 64;
@@ -66,7 +67,7 @@ impl Budget {
         let reached = group_of(end.saturating_sub(taken));
         let changed = u32::try_from(last.saturating_sub(reached)).unwrap_or(u32::MAX);
         self.groups = self.groups.saturating_sub(changed.saturating_add(fresh));
-        self.extents -= 1;
+        self.extents = self.extents.saturating_sub(1);
         self.group = Some(reached);
         taken
     }
@@ -90,7 +91,7 @@ impl<R: Region> Volume<R> {
         while !budget.is_spent() {
             let path = self.extent_path(tree, ROOT_BOUNDS.end)?;
             let leaf = path.leaf();
-            let (mut kept, mut freed) = (leaf.entries, 0);
+            let (mut kept, mut freed) = (leaf.entries, 0_u64);
             let mut shortened = None;
             while let Some(last) = kept.checked_sub(1) {
                 let extent = Extent::parse(&self.extent_entry(tree, leaf.place, last)?);
@@ -98,7 +99,7 @@ impl<R: Region> Volume<R> {
                 let behind = extent.tail(extent.length.saturating_sub(beyond));
                 let groups = (
                     u64::from(self.superblock.s_first_data_block),
-                    u64::from(self.superblock.s_blocks_per_group),
+                    u64::from(self.superblock.s_blocks_per_group.get()),
                 );
                 let taken = budget.take((behind.start, behind.length), content, groups);
                 if taken == 0 {
@@ -107,7 +108,7 @@ impl<R: Region> Volume<R> {
                 let stays = extent.head(extent.length.saturating_sub(taken));
                 let gone = extent.tail(stays.length);
                 self.free_blocks(gone.start, u32::try_from(gone.length).unwrap_or(u32::MAX), content)?;
-                freed += gone.length;
+                freed = freed.saturating_add(gone.length);
                 if stays.length > 0 {
                     shortened = Some((last, stays.emit()));
                     break;
@@ -188,7 +189,7 @@ impl<R: Region> Volume<R> {
             let entries = child.entries.as_flattened();
             let length = entries.len();
             if let Some(copy) = moved.get_mut(..length) {
-                copy.copy_from_slice(entries);
+                slice::copy(copy, entries);
             }
             let count = u16::try_from(child.entries.len()).unwrap_or(ROOT_ROOM);
             self.edit_node(tree, Place::Root, |node| {

@@ -8,6 +8,7 @@
 use super::{ENTRY, Index, ROOT_ENTRIES, Step, checksum, checksum_place, entries_start};
 use crate::ext4::field::{le8, le16, le32, put, put_le16, put_le32};
 use crate::ext4::hash::HashFunction;
+use crate::mem::slice;
 
 /// The most entries of a block of 4 KiB.
 const MOST_ENTRIES: usize = 4096 / ENTRY;
@@ -38,8 +39,7 @@ pub(in crate::ext4) fn insert_entry(raw: &mut [u8], index: &Index, step: &Step, 
     let start = entries_start(step.block);
     let place = start.saturating_add(step.at.saturating_add(1).saturating_mul(ENTRY));
     let end = start.saturating_add(step.count.saturating_mul(ENTRY));
-    if place <= end && step.count < step.limit {
-        raw.copy_within(place..end, place.saturating_add(ENTRY));
+    if step.count < step.limit && slice::copy_within(raw, place..end, place.saturating_add(ENTRY)).is_some() {
         put_le32(raw, place, hash);
         put_le32(raw, place.saturating_add(4), child);
         set_count(raw, start, step.count.saturating_add(1));

@@ -5,11 +5,14 @@
 //! Field names are the format's (`journal_superblock_t`, `journal_block_tag_t`, `struct commit_header`); all numbers are
 //! big-endian. Everything that is found in a journal is checked against the length of its block before use.
 
+use core::num::NonZero;
+
 use bitflags::bitflags;
 
 use super::super::checksum::crc32c;
 use super::super::error::MountError;
 use super::super::field::{be16, be32, be64, bytes, le8, put, put_be32};
+use super::super::power_of_two::PowerOfTwo;
 
 /// `h_magic` of every journal block with a header. A block of the volume that begins with it is *escaped* in the journal: these
 /// four bytes are zero there, and its tag says so.
@@ -84,12 +87,12 @@ pub(super) struct JournalSuperblock {
 
 impl JournalSuperblock {
     /// Parses `block`, the first of a journal of `length` blocks on a volume with blocks of `block_size` bytes.
-    pub(super) fn parse(block: &[u8], block_size: u32, length: u64) -> Result<Self, MountError> {
+    pub(super) fn parse(block: &[u8], block_size: PowerOfTwo, length: u64) -> Result<Self, MountError> {
         let version = be32(block, 4);
         if be32(block, 0) != MAGIC || !(version == SUPERBLOCK_V1 || version == SUPERBLOCK_V2) {
             return Err(MountError::Journal("its first block is no journal superblock"));
         }
-        if be32(block, 0xc) != block_size {
+        if be32(block, 0xc) != block_size.get() {
             return Err(MountError::Journal("s_blocksize is not that of the volume"));
         }
         // Version 1 has no features; what lies there means nothing.
@@ -146,8 +149,13 @@ impl JournalSuperblock {
         if self.incompat.contains(Incompat::CSUM_V3) {
             return 16;
         }
-        let checksum = if self.incompat.contains(Incompat::CSUM_V2) { 2 } else { 0 };
-        checksum + if self.incompat.contains(Incompat::BLOCKS_64BIT) { 12 } else { 8 }
+        let checksum = self.incompat.contains(Incompat::CSUM_V2);
+        match (self.incompat.contains(Incompat::BLOCKS_64BIT), checksum) {
+            (false, false) => 8,
+            (false, true) => 10,
+            (true, false) => 12,
+            (true, true) => 14,
+        }
     }
 
     /// Whether the tail checksum of the descriptor or revoke block `block` matches, if it has one.
@@ -199,7 +207,7 @@ impl JournalSuperblock {
         let tail = if self.has_block_checksums() { 4 } else { 0 };
         let end = usize::try_from(be32(block, HEADER)).unwrap_or(usize::MAX);
         let end = end.min(block.len().saturating_sub(tail));
-        let records = block.get(HEADER + 4..end).unwrap_or_default();
+        let records = block.get(RECORDS..end).unwrap_or_default();
         records
             .chunks_exact(record)
             .map(move |number| if record == 8 { be64(number, 0) } else { u64::from(be32(number, 0)) })
@@ -230,6 +238,8 @@ pub(super) struct Tag {
 const ESCAPE: u16 = 1;
 const SAME_UUID: u16 = 2;
 const LAST_TAG: u16 = 8;
+/// Where the records of a revoke block begin, behind its header and `r_count`.
+const RECORDS: usize = HEADER + 4;
 /// Behind the first tag lies a UUID.
 const UUID: usize = 16;
 
@@ -254,7 +264,8 @@ impl Iterator for Tags<'_> {
         self.next = if flags & LAST_TAG != 0 {
             usize::MAX
         } else {
-            self.next + self.length + if flags & SAME_UUID == 0 { UUID } else { 0 }
+            let uuid = if flags & SAME_UUID == 0 { UUID } else { 0 };
+            self.next.saturating_add(self.length).saturating_add(uuid)
         };
         let number = u64::from(be32(tag, 0)) | high;
         Some(Tag { number, escaped: flags & ESCAPE != 0, checksum })
@@ -262,14 +273,16 @@ impl Iterator for Tags<'_> {
 }
 
 /// How many tags a descriptor block of our form has room for.
-pub(super) fn tags_per_descriptor(block_size: u32, wide: bool) -> u32 {
-    (block_size - 12 - 16) / if wide { 12 } else { 8 }
+pub(super) fn tags_per_descriptor(block_size: PowerOfTwo, wide: bool) -> NonZero<usize> {
+    let room = block_size.length().saturating_sub(HEADER + UUID);
+    NonZero::new(if wide { room / 12 } else { room / 8 }).unwrap_or(NonZero::<usize>::MIN)
 }
 
 /// Revoke records that a revoke block of our form has: no more than fit its first 512 bytes, which are on the medium whole or not
 /// at all (no checksum of version 1 covers them).
-pub(super) fn records_per_block(wide: bool) -> u32 {
-    (512 - 16) / if wide { 8 } else { 4 }
+pub(super) fn records_per_block(wide: bool) -> NonZero<usize> {
+    let room = 512 - RECORDS;
+    NonZero::new(if wide { room / 8 } else { room / 4 }).unwrap_or(NonZero::<usize>::MIN)
 }
 
 /// Makes `block` a block of the journal with a header, otherwise zeros.
@@ -283,30 +296,30 @@ pub(super) fn write_header(block: &mut [u8], blocktype: u32, sequence: u32) {
 /// Writes tag `index` of a descriptor block of our form.
 pub(super) fn write_tag(block: &mut [u8], wide: bool, index: usize, number: u64, escaped: bool, last: bool) {
     let length = if wide { 12 } else { 8 };
-    let at = HEADER + index * length + if index == 0 { 0 } else { UUID };
+    let uuid = if index == 0 { 0 } else { UUID };
+    let at = index.saturating_mul(length).saturating_add(HEADER).saturating_add(uuid);
     let mut flags = if index == 0 { 0 } else { SAME_UUID };
     flags |= if escaped { ESCAPE } else { 0 };
     flags |= if last { LAST_TAG } else { 0 };
     let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
     put(block, at, [e, f, g, h]);
-    put(block, at + 6, flags.to_be_bytes());
+    put(block, at.saturating_add(6), flags.to_be_bytes());
     if wide {
-        put(block, at + 8, [a, b, c, d]);
+        put(block, at.saturating_add(8), [a, b, c, d]);
     }
 }
 
 /// Writes record `index` of a revoke block of our form, which becomes the last.
 pub(super) fn write_record(block: &mut [u8], wide: bool, index: usize, number: u64) {
     let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
-    let length: u32 = if wide { 8 } else { 4 };
-    let at = HEADER + 4 + index * if wide { 8 } else { 4 };
+    let at = index.saturating_mul(if wide { 8 } else { 4 }).saturating_add(RECORDS);
     if wide {
         put(block, at, [a, b, c, d, e, f, g, h]);
     } else {
         put(block, at, [e, f, g, h]);
     }
-    let count = be32(block, HEADER).max(16) + length;
-    put_be32(block, HEADER, count);
+    let end = be32(block, HEADER).max(16).saturating_add(if wide { 8 } else { 4 });
+    put_be32(block, HEADER, end);
 }
 
 /// A commit block, as far as it is used.

@@ -19,14 +19,17 @@ mod flush;
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::num::NonZero;
 use core::ops::Range;
 
 use super::super::error::{Damage, Error};
+use super::super::power_of_two::PowerOfTwo;
 use super::area::Area;
 use super::format;
 use super::table::Table;
 use crate::fs::Errno;
 use crate::mem::region::Region;
+use crate::mem::slice;
 
 /// Blocks that one operation may change which an earlier operation of the same transaction changed too.
 const UNDO_BLOCKS: usize = 128;
@@ -72,7 +75,7 @@ struct Versions {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     /// It changed a staged block, which was copied to this slot of the undo buffer before.
-    Changed { entry: usize, slot: usize },
+    Changed { entry: usize, slot: u32 },
     /// It revoked a block of which the journal held this.
     Revoked { entry: usize, versions: Versions },
 }
@@ -103,9 +106,13 @@ enum Tail {
 #[derive(Debug)]
 pub(in crate::ext4) struct Log {
     area: Area,
-    block_size: u32,
+    block_size: PowerOfTwo,
     /// Tags and records have 64-bit block numbers.
     wide: bool,
+    /// Tags of a descriptor block.
+    tags: NonZero<usize>,
+    /// Records of a revoke block.
+    records: NonZero<usize>,
     kept: Range<u64>,
     copies: Table<Versions>,
     /// Entries of `copies`, in the order of the running transaction's data blocks.
@@ -115,7 +122,7 @@ pub(in crate::ext4) struct Log {
     operations: u64,
     steps: Vec<Step>,
     undo: Vec<u8>,
-    saved: usize,
+    saved: u32,
     /// Of the running transaction: first position, sequence number, time.
     start: u32,
     sequence: u32,
@@ -142,22 +149,25 @@ fn failed_region() -> Error {
 
 impl Log {
     /// A log in `area`, to [`begin`](Self::begin) or to [`resume`](Self::resume). Blocks `kept` are kept.
-    pub(super) fn new(area: Area, block_size: u32, wide: bool, kept: Range<u64>) -> Self {
+    pub(super) fn new(area: Area, block_size: PowerOfTwo, wide: bool, kept: Range<u64>) -> Self {
         let capacity = area.len().min(MAX_CHANGED);
         let longest = (area.len() / 4).min(capacity / 4);
         let start = area.first();
-        let reserve = u32::try_from(kept.end - kept.start).unwrap_or_default() + SPARE;
+        let kept_blocks = kept.end.saturating_sub(kept.start);
+        let reserve = u32::try_from(kept_blocks).unwrap_or_default().saturating_add(SPARE);
         Self {
             block_size,
             wide,
+            tags: format::tags_per_descriptor(block_size, wide),
+            records: format::records_per_block(wide),
             kept,
             copies: Table::new(capacity as usize),
-            staged: Vec::with_capacity((longest + reserve) as usize),
+            staged: Vec::with_capacity(longest.saturating_add(reserve) as usize),
             revoked: Table::new(MAX_REVOKED),
             operation: None,
             operations: 0,
             steps: Vec::with_capacity(UNDO_STEPS),
-            undo: vec![0; UNDO_BLOCKS * block_size as usize],
+            undo: vec![0; block_size.length().saturating_mul(UNDO_BLOCKS)],
             saved: 0,
             start,
             sequence: 0,
@@ -242,7 +252,7 @@ impl Log {
         if self.operation.is_some() {
             return false;
         }
-        self.operations += 1;
+        self.operations = self.operations.wrapping_add(1);
         self.operation = Some(Operation {
             number: self.operations,
             entries: self.copies.len(),
@@ -262,7 +272,7 @@ impl Log {
     /// The operation is over; what it did is taken back.
     pub(in crate::ext4) fn undo_operation<R: Region>(&mut self, region: &mut R) {
         let Some(before) = self.operation else { return };
-        let size = self.block_size as usize;
+        let size = self.block_size.length();
         for step in self.steps.iter().rev() {
             match *step {
                 Step::Revoked { entry, versions } => {
@@ -271,20 +281,21 @@ impl Log {
                     }
                 }
                 Step::Changed { entry, slot } => {
-                    let copy = self.undo.get(slot * size..).and_then(|rest| rest.get(..size));
+                    let copy = self.undo.get(self.block_size.place(slot));
                     let staged = self.copies.get(entry).map_or(0, |(_, versions)| versions.staged);
                     let place = region.bytes_mut(self.area.offset(staged), size);
                     if let (Some(place), Some(copy)) = (place, copy) {
-                        place.copy_from_slice(copy);
+                        slice::copy(place, copy);
                     }
                 }
             }
         }
-        for entry in self.staged.drain(before.staged..) {
-            if let Some(versions) = self.copies.get_mut(entry) {
+        for entry in self.staged.iter().skip(before.staged) {
+            if let Some(versions) = self.copies.get_mut(*entry) {
                 versions.staged = 0;
             }
         }
+        self.staged.truncate(before.staged);
         self.copies.truncate(before.entries);
         self.revoked.truncate(before.revoked);
         self.end_operation();
@@ -300,7 +311,7 @@ impl Log {
         zeroed: bool,
     ) -> Result<u64, Error> {
         self.check()?;
-        let size = self.block_size as usize;
+        let size = self.block_size.length();
         let present = self.copies.find(number);
         let versions = present.and_then(|index| self.copies.get(index)).map(|(_, versions)| *versions);
         let offset = match (present, versions) {
@@ -329,13 +340,13 @@ impl Log {
         if versions.saved == operation.number {
             return Ok(());
         }
-        let size = self.block_size as usize;
+        let size = self.block_size.length();
         let slot = self.saved;
-        let place = self.undo.get_mut(slot * size..).and_then(|rest| rest.get_mut(..size));
+        let place = self.undo.get_mut(self.block_size.place(slot));
         let place = place.filter(|_| self.steps.len() < UNDO_STEPS).ok_or(Error::TransactionFull)?;
-        place.copy_from_slice(region.bytes(offset, size).ok_or_else(failed_region)?);
+        slice::copy(place, region.bytes(offset, size).ok_or_else(failed_region)?);
         self.steps.push(Step::Changed { entry: index, slot });
-        self.saved += 1;
+        self.saved = slot.saturating_add(1);
         if let Some(place) = self.copies.get_mut(index) {
             place.saved = operation.number;
         }
@@ -356,7 +367,7 @@ impl Log {
             return Err(Damage::Claimed { block: number }.into());
         }
         let data = self.staged.len();
-        if !self.has_room(data + 1, self.revoked.len()) || self.staged.capacity() == data {
+        if !self.has_room(data.saturating_add(1), self.revoked.len()) || self.staged.capacity() == data {
             return Err(Error::TransactionFull);
         }
         let source = self.newest(number).unwrap_or(home);
@@ -364,7 +375,7 @@ impl Log {
         let position = self.data_position(data);
         let offset = self.area.offset(position);
         if !zeroed {
-            region.copy_within(source, offset, self.block_size as usize).ok_or_else(failed_region)?;
+            region.copy_within(source, offset, self.block_size.length()).ok_or_else(failed_region)?;
         }
         self.staged.push(index);
         if let Some(versions) = self.copies.get_mut(index) {
@@ -383,7 +394,9 @@ impl Log {
         if self.revokes(number) {
             return Ok(());
         }
-        if !self.has_room(self.staged.len(), self.revoked.len() + 1) || self.steps.len() == UNDO_STEPS {
+        if !self.has_room(self.staged.len(), self.revoked.len().saturating_add(1))
+            || self.steps.len() == UNDO_STEPS
+        {
             return Err(Error::TransactionFull);
         }
         self.revoked.insert(number).ok_or(Error::TransactionFull)?;
@@ -400,23 +413,18 @@ impl Log {
         Ok(())
     }
 
-    fn tags(&self) -> usize {
-        format::tags_per_descriptor(self.block_size, self.wide) as usize
-    }
-
-    fn records(&self) -> usize {
-        format::records_per_block(self.wide) as usize
-    }
-
     /// Blocks of a transaction with `data` data blocks and `revoked` revoked ones.
     fn length(&self, data: usize, revoked: usize) -> u32 {
-        let blocks = data + data.div_ceil(self.tags()) + revoked.div_ceil(self.records()) + 1;
+        let descriptors = data.div_ceil(self.tags.get());
+        let revokes = revoked.div_ceil(self.records.get());
+        let blocks = data.saturating_add(descriptors).saturating_add(revokes).saturating_add(1);
         u32::try_from(blocks).unwrap_or(u32::MAX)
     }
 
     /// The position of data block `index` of the running transaction.
     fn data_position(&self, index: usize) -> u32 {
-        let count = u32::try_from(index + index / self.tags() + 1).unwrap_or_default();
+        let count =
+            u32::try_from(index.saturating_add(index / self.tags).saturating_add(1)).unwrap_or_default();
         self.area.after(self.start, count)
     }
 
@@ -424,7 +432,7 @@ impl Log {
     fn free(&self) -> u32 {
         let distance = self.area.distance(self.start, self.oldest);
         // The block behind the last transaction must not be the oldest one: its first bytes are cleared.
-        if self.start == self.oldest { self.area.len() - 1 } else { distance.saturating_sub(1) }
+        if self.start == self.oldest { self.area.len() } else { distance }.saturating_sub(1)
     }
 
     fn has_room(&self, data: usize, revoked: usize) -> bool {

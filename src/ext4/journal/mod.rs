@@ -68,7 +68,7 @@ impl<R: Region> Volume<R> {
         let block =
             self.file_block(&inode, 0)?.ok_or(MountError::Journal("its first block was never written"))?;
         let size = self.superblock.block_size;
-        JournalSuperblock::parse(block, size, inode.size / u64::from(size)).map(Some)
+        JournalSuperblock::parse(block, size, inode.size / size).map(Some)
     }
 
     /// Where the journal lies.

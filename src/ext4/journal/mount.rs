@@ -84,6 +84,7 @@ impl<R: Region> Volume<R> {
         }
         volume.log = Some(log);
         volume.reread_superblock()?;
+        volume.check_journal_stayed(&found)?;
         volume.check(found.s_maxlen)?;
         volume.begin_log()?;
         volume.resume_errors();
@@ -159,7 +160,7 @@ impl<R: Region> Volume<R> {
             return Some(IN_ERROR);
         }
         match self.journal_superblock() {
-            Ok(Some(journal)) if journal.s_maxlen - journal.s_first < SMALLEST_LOG => {
+            Ok(Some(journal)) if journal.s_maxlen.saturating_sub(journal.s_first) < SMALLEST_LOG => {
                 Some("its journal is too small")
             }
             _ => None,
@@ -218,26 +219,27 @@ impl<R: Region> Volume<R> {
         let descriptors = if superblock.incompat.contains(Incompat::META_BG) {
             superblock.s_first_meta_bg
         } else {
-            superblock.group_count.div_ceil(superblock.descriptors_per_block())
+            superblock.descriptor_blocks
         };
         let (first, _) = self.superblock_place();
-        first..first + 1 + u64::from(descriptors).min(KEPT_DESCRIPTORS)
+        first..first.saturating_add(u64::from(descriptors).min(KEPT_DESCRIPTORS)).saturating_add(1)
     }
 
     /// Gives the journal, whose log is empty, the form that is written here. Each of these stores leaves a journal that
     /// Linux accepts.
     fn adapt_journal(&mut self, found: &JournalSuperblock, log: &Log, sequence: u32) -> Option<()> {
         let start = log.area().offset(0);
+        let at = |field: u64| start.saturating_add(field);
         let wide = self.superblock.incompat.contains(Incompat::BLOCKS_64BIT);
         if found.version == format::SUPERBLOCK_V1 {
             // Version 1 ends in front of the features.
-            self.region.bytes_mut(start + format::S_FEATURE_COMPAT, 1024 - 0x24)?.fill(0);
-            self.region.publish(start + format::S_BLOCKTYPE, format::SUPERBLOCK_V2.to_be_bytes())?;
+            self.region.bytes_mut(at(format::S_FEATURE_COMPAT), 1024 - 0x24)?.fill(0);
+            self.region.publish(at(format::S_BLOCKTYPE), format::SUPERBLOCK_V2.to_be_bytes())?;
         }
         // From the first on, no checksum of the journal's superblock is looked at.
         let features = format::own_features(wide).bits().to_be_bytes();
-        self.region.publish(start + format::S_FEATURE_INCOMPAT, features)?;
-        self.region.publish(start + format::S_FEATURE_COMPAT, COMPAT_CHECKSUM.to_be_bytes())?;
+        self.region.publish(at(format::S_FEATURE_INCOMPAT), features)?;
+        self.region.publish(at(format::S_FEATURE_COMPAT), COMPAT_CHECKSUM.to_be_bytes())?;
         log.store_tail(&mut self.region, sequence, 0)
     }
 
@@ -247,15 +249,15 @@ impl<R: Region> Volume<R> {
         let (superblock, start) = self.superblock_place();
         let mut from = 0;
         while let Some((index, number)) = log.kept_copies(from) {
-            from = index + 1;
+            from = index.saturating_add(1);
             let copy = log.newest(number).ok_or(NOT_WRITTEN)?;
-            let home = number * u64::from(size);
+            let home = number.saturating_mul(size.into());
             if number != superblock {
-                self.region.copy_within(copy, home, size as usize).ok_or(NOT_WRITTEN)?;
+                self.region.copy_within(copy, home, size.length()).ok_or(NOT_WRITTEN)?;
                 continue;
             }
             // With larger blocks the superblock has a neighbour on each side, which nobody changes.
-            let raw = self.region.bytes(copy + start as u64, superblock::LENGTH);
+            let raw = self.region.bytes(copy.saturating_add(start as u64), superblock::LENGTH);
             let raw = raw.and_then(<[u8]>::first_chunk).copied().ok_or(NOT_WRITTEN)?;
             self.store_superblock(raw)?;
         }
@@ -274,7 +276,7 @@ impl<R: Region> Volume<R> {
             put(&mut raw, S_SNAPSHOT_ID, compensation);
         }
         for offset in (0..superblock::LENGTH).step_by(8) {
-            let (word, at) = (bytes::<8>(&raw, offset), superblock::OFFSET + offset as u64);
+            let (word, at) = (bytes::<8>(&raw, offset), superblock::OFFSET.saturating_add(offset as u64));
             if self.region.bytes(at, 8) != Some(&word[..]) {
                 self.region.publish_pair(at, word).ok_or(NOT_WRITTEN)?;
             }
@@ -306,7 +308,7 @@ impl<R: Region> Volume<R> {
         let incompat = Incompat::from_bits_retain(le32(&raw, S_FEATURE_INCOMPAT));
         put_le32(&mut raw, S_FEATURE_INCOMPAT, incompat.symmetric_difference(Incompat::RECOVER).bits());
         if Superblock::parse(&raw).is_ok() {
-            let at = superblock::OFFSET + S_FEATURE_INCOMPAT as u64;
+            let at = superblock::OFFSET.saturating_add(S_FEATURE_INCOMPAT as u64);
             region.publish_pair(at, bytes(&raw, S_FEATURE_INCOMPAT))?;
             log::warn!("ext4: the superblock was mended: a program had died while it changed it");
             return Some(region);
@@ -323,10 +325,12 @@ impl<R: Region> Volume<R> {
         let recovery = Recovery { area: &area, superblock: &found, block_size: size, blocks_count };
         let (number, start) = volume.superblock_place();
         let position = recovery.newest(&mut volume.region, number).ok()??;
-        let copy = volume.region.bytes(area.offset(position) + start as u64, superblock::LENGTH)?;
+        let copy =
+            volume.region.bytes(area.offset(position).saturating_add(start as u64), superblock::LENGTH)?;
         let copy = *copy.first_chunk()?;
         // It must be the same volume's: only what changes while a volume is mounted may differ.
-        let differing = torn.chunks(8).zip(copy.chunks(8)).filter(|(one, other)| one != other).count();
+        let (before, after) = (torn.as_chunks::<8>().0, copy.as_chunks::<8>().0);
+        let differing = before.iter().zip(after).filter(|(one, other)| one != other).count();
         Superblock::parse(&copy).ok()?;
         if differing > WORDS_THAT_CHANGE {
             return None;
@@ -351,6 +355,15 @@ impl<R: Region> Volume<R> {
         self.superblock = fresh;
         if self.why_not_written().is_some() {
             return Err(MountError::Journal("it holds a superblock with features that are not written"));
+        }
+        Ok(())
+    }
+
+    /// Checks that what was recovered has left the journal where it is: nobody could find the log another time.
+    fn check_journal_stayed(&self, found: &JournalSuperblock) -> Result<(), MountError> {
+        let area = self.journal_area(found)?;
+        if self.log.as_ref().is_none_or(|log| *log.area() != area) || self.journal_superblock()?.is_none() {
+            return Err(MountError::Journal("a transaction in it changes where it lies"));
         }
         Ok(())
     }

@@ -10,10 +10,12 @@ use alloc::collections::BTreeMap;
 use super::super::checksum::crc32;
 use super::super::error::MountError;
 use super::super::field::be32;
+use super::super::power_of_two::PowerOfTwo;
 use super::area::Area;
 use super::format::{self, Commit, JournalSuperblock, MAGIC, Tag};
 use super::log::Log;
 use crate::mem::region::Region;
+use crate::mem::slice;
 
 /// Where a log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +42,10 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(area: &'a Area, superblock: &JournalSuperblock, size: u32) -> Self {
+    fn new(area: &'a Area, superblock: &JournalSuperblock, block_size: PowerOfTwo) -> Self {
         Self {
             area,
-            size: size as usize,
+            size: block_size.length(),
             position: superblock.s_start,
             sequence: superblock.s_sequence,
             left: area.len(),
@@ -73,7 +75,7 @@ type Visit<'a, R> = dyn FnMut(&mut R, &Tag, u32, u32) -> Result<(), MountError> 
 pub(super) struct Recovery<'a> {
     pub area: &'a Area,
     pub superblock: &'a JournalSuperblock,
-    pub block_size: u32,
+    pub block_size: PowerOfTwo,
     pub blocks_count: u64,
 }
 
@@ -115,7 +117,7 @@ impl Recovery<'_> {
                     sum = u32::MAX;
                     cursor.sequence = cursor.sequence.wrapping_add(1);
                     end = End {
-                        transactions: end.transactions + 1,
+                        transactions: end.transactions.saturating_add(1),
                         position: cursor.position,
                         sequence: cursor.sequence,
                         time: commit.time,
@@ -216,7 +218,7 @@ impl Recovery<'_> {
         log: &mut Log,
     ) -> Result<(), MountError> {
         let revoked = self.revoked(region, end);
-        let size = self.block_size as usize;
+        let size = self.block_size.length();
         let outside = MountError::Journal("it is not in the region");
         let mut newest = BTreeMap::new();
         self.each_block(region, end, &revoked, &mut |region, tag, sequence, position| {
@@ -242,11 +244,11 @@ impl Recovery<'_> {
                 }
                 // It cannot be read where it lies.
             }
-            let home = tag.number * u64::from(self.block_size);
+            let home = tag.number.saturating_mul(self.block_size.into());
             region.copy_within(self.area.offset(position), home, size).ok_or(outside)?;
             if tag.escaped {
                 let start = region.bytes_mut(home, 4).ok_or(outside)?;
-                start.copy_from_slice(&MAGIC.to_be_bytes());
+                slice::copy(start, &MAGIC.to_be_bytes());
             }
             Ok(())
         })

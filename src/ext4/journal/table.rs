@@ -30,7 +30,7 @@ impl<V: Default> Table<V> {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             entries: Vec::with_capacity(capacity),
-            buckets: vec![0; (capacity.max(1) * 2).next_power_of_two()].into_boxed_slice(),
+            buckets: vec![0; capacity.max(1).saturating_mul(2).next_power_of_two()].into_boxed_slice(),
             capacity,
         }
     }
@@ -45,7 +45,7 @@ impl<V: Default> Table<V> {
 
     /// How many more entries there is room for.
     pub(super) fn room(&self) -> usize {
-        self.capacity - self.entries.len()
+        self.capacity.saturating_sub(self.entries.len())
     }
 
     /// The index of the entry for block `number`.
@@ -57,7 +57,7 @@ impl<V: Default> Table<V> {
             if self.entries.get(index)?.number == number {
                 return Some(index);
             }
-            bucket = (bucket + 1) & (self.buckets.len() - 1);
+            bucket = bucket.wrapping_add(1) & self.mask();
         }
     }
 
@@ -79,7 +79,7 @@ impl<V: Default> Table<V> {
     fn occupy(&mut self, number: u64, index: usize) -> Option<usize> {
         let mut bucket = self.first_bucket(number);
         while *self.buckets.get(bucket)? != 0 {
-            bucket = (bucket + 1) & (self.buckets.len() - 1);
+            bucket = bucket.wrapping_add(1) & self.mask();
         }
         *self.buckets.get_mut(bucket)? = u32::try_from(index).ok()?.checked_add(1)?;
         Some(bucket)
@@ -89,7 +89,13 @@ impl<V: Default> Table<V> {
         /// 2^64 divided by the golden ratio: spreads neighbours.
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
         let hash = number.wrapping_mul(SPREAD) >> 32;
-        usize::try_from(hash).unwrap_or_default() & (self.buckets.len() - 1)
+        usize::try_from(hash).unwrap_or_default() & self.mask()
+    }
+
+    /// The bits of an index of a bucket.
+    fn mask(&self) -> usize {
+        // A power of two, so at least 1.
+        self.buckets.len().wrapping_sub(1)
     }
 
     /// The number and the value of entry `index`.

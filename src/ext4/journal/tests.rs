@@ -169,6 +169,23 @@ fn of_a_kept_block_the_newest_version_counts_also_if_it_is_escaped() {
 }
 
 #[test]
+fn a_journal_that_moves_itself_away_is_refused() {
+    let image = Image::new("8M", &["-b", "1024", "-I", "128", "-O", "^metadata_csum"], |_| {});
+    // Inode 8 is the last of the first block of the inode table; its first extent's physical block is 20 bytes into `i_block`.
+    let place = image.debugfs("imap <8>");
+    let (_, rest) = place.split_once("located at block ").unwrap();
+    let block: usize = rest.split_once(',').unwrap().0.parse().unwrap();
+    let mut table = image.bytes()[block * 1024..][..1024].to_vec();
+    table[7 * 128 + 0x28 + 20] ^= 1;
+    let content = image.file() + "-content";
+    std::fs::write(&content, &table).unwrap();
+    let write = std::format!("journal_write -b {block} {content}");
+    image.debugfs_script(&["journal_open", &write, "journal_close"]);
+    let refused = Volume::mount_writable(image.bytes(), || NOON).unwrap_err();
+    assert!(matches!(refused, MountError::Journal("a transaction in it changes where it lies")), "{refused}");
+}
+
+#[test]
 fn a_damaged_transaction_of_another_journal_is_refused() {
     let image = Image::new("8M", &["-b", "1024"], |_| {});
     image.debugfs_script(&["journal_open -c -v 3", "journal_write -b 1901 /dev/zero", "journal_close"]);

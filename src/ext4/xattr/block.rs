@@ -17,6 +17,7 @@ use crate::ext4::error::Error;
 use crate::ext4::field::{le32, put_le32};
 use crate::fs::{Caller, Errno};
 use crate::mem::region::Region;
+use crate::mem::slice;
 
 /// Length of `ext4_xattr_header`, in front of a block's entries.
 pub(super) const BLOCK_HEADER: usize = 32;
@@ -81,9 +82,9 @@ impl<R: Region> Volume<R> {
         let inode = self.allocated_inode(number)?;
         let old = inode.file_acl;
         let mut copy = [0; LARGEST_PLACE];
-        let copy = copy.get_mut(..self.superblock.block_size as usize).unwrap_or_default();
+        let copy = copy.get_mut(..self.superblock.block_size.length()).unwrap_or_default();
         if let Some(place) = self.place_in_block(&inode)? {
-            copy.copy_from_slice(place.area);
+            slice::copy(copy, place.area);
         }
         let before = Place { area: copy, first: BLOCK_HEADER, block: old };
         if change.empties(&before) {
@@ -169,7 +170,7 @@ impl<R: Region> Volume<R> {
 
     /// Makes `block` the attribute block of inode `number`, 0 for none, and counts it.
     fn refer_to_block(&mut self, number: u32, block: u64) -> Result<(), Error> {
-        let sectors = u64::from(self.superblock.block_size / 512);
+        let sectors = u64::from(self.superblock.sectors_per_block());
         let inode = self.allocated_inode(number)?;
         let others = inode.blocks512.saturating_sub(if inode.file_acl == 0 { 0 } else { sectors });
         let blocks512 = others.saturating_add(if block == 0 { 0 } else { sectors });

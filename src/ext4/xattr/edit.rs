@@ -13,6 +13,7 @@ use super::hash::{entry_hash, words};
 use super::place::{ALIGNMENT, ENTRY, Entry, Place};
 use crate::ext4::acl::AccessList;
 use crate::ext4::field::{put, put_le16, put_le32};
+use crate::mem::slice;
 
 /// The value that an attribute gets.
 #[derive(Debug, Clone, Copy)]
@@ -179,12 +180,12 @@ impl Writer<'_> {
         put_le32(raw, 4, entry.e_value_inum);
         put_le32(raw, 8, entry.e_value_size);
         put_le32(raw, 12, entry.e_hash);
-        raw.get_mut(ENTRY..)?.get_mut(..entry.e_name.len())?.copy_from_slice(entry.e_name);
+        slice::copy(raw.get_mut(ENTRY..)?.get_mut(..entry.e_name.len())?, entry.e_name);
         let mut at = start;
         value.visit(&mut |piece| {
             let end = at.saturating_add(piece.len());
             if let Some(place) = self.target.get_mut(at..end) {
-                place.copy_from_slice(piece);
+                slice::copy(place, piece);
             }
             at = end;
         });

@@ -14,6 +14,7 @@ use crate::ext4::field::{le32, put_le32};
 use crate::ext4::namespace::{ACL_ACCESS, ACL_DEFAULT, USER, name_to_store};
 use crate::fs::{AttributeExistence, Caller, Errno, FileKind};
 use crate::mem::region::Region;
+use crate::mem::slice;
 
 /// `s_feature_compat` in the superblock.
 const S_FEATURE_COMPAT: usize = 0x5c;
@@ -119,7 +120,7 @@ impl<R: Region> Volume<R> {
         let mut area: &[u8] = &[];
         if let Some(place) = self.place_in_inode(&inode)? {
             let copy = copy.get_mut(..place.area.len()).unwrap_or_default();
-            copy.copy_from_slice(place.area);
+            slice::copy(copy, place.area);
             area = copy;
         }
         let before = Place { area, first: 0, block: 0 };

@@ -3,10 +3,11 @@
 //! A driver of a packed virtqueue, as section 2.8.21 and 2.8.22 describe it. It counts places and laps in a way of its own: one number
 //! that never wraps.
 
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
 use std::collections::BTreeMap;
 
 use super::{Driver, NEXT, RAM, RingDriver};
+use crate::mem::access::fence;
 use crate::virtq::RingFeatures;
 
 /// Marks in the flags of a descriptor.
@@ -174,5 +175,12 @@ impl RingDriver for PackedDriver {
         }
         fence(Ordering::SeqCst);
         self.is_used(self.used)
+    }
+    fn start_anew(&mut self) {
+        self.ram.start_anew();
+        (self.available, self.used) = (0, 0);
+        self.places.clear();
+        self.staged.clear();
+        self.want(true);
     }
 }

@@ -17,7 +17,7 @@ use skerry::ext4::{Clock, Volume};
 use skerry::mem::guest::{GuestAddress, GuestMemory};
 use skerry::mem::region::{Flush, FlushFault, MappedRegion};
 use skerry::server::{ExportList, Exports, LockTable, SessionLimits};
-use skerry::service::{Connection, Scratch};
+use skerry::service::{Connection, Scratch, Turn};
 use skerry::virtq::{Notify, QueueConfiguration, RingFeatures};
 
 use super::message::{LARGEST, MSIZE, Message, payload};
@@ -222,7 +222,12 @@ impl Ring {
     /// Lets the device drain the ring once.
     fn serve(&mut self) -> Result<u32> {
         let mut exports = Exports::new(&mut self.volume, &self.exports, &mut self.locks);
-        let drained = self.connection.drain(&mut exports, &mut self.scratch, &mut Nobody, SLOTS as u32);
+        let drained = self.connection.drain(
+            &mut exports,
+            &mut self.scratch,
+            &mut Nobody,
+            Turn::of_requests(SLOTS as u32),
+        );
         drained.map(|drained| drained.requests).map_err(|fault| anyhow!("{fault}"))
     }
 }

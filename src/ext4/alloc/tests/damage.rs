@@ -150,7 +150,7 @@ fn counts_that_contradict_the_bitmap_are_damage() {
     assert_eq!(found, Err(fault(1, GroupFault::Bitmap { name: "bg_free_blocks_count", value: 2 })));
 
     let mut volume = changed(&image, |bytes, group| bytes[place(group.inode_bitmap)..][..1024].fill(0xff));
-    let parent = volume.superblock.s_inodes_per_group + 1;
+    let parent = volume.superblock.s_inodes_per_group.get() + 1;
     let value = volume.group(1).unwrap().bg_free_inodes_count;
     let found = volume.atomically(|volume| volume.allocate_inode(parent, false));
     assert_eq!(found, Err(fault(1, GroupFault::Bitmap { name: "bg_free_inodes_count", value })));

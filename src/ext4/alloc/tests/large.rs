@@ -116,7 +116,7 @@ fn tebibyte() -> (Image, Volume<SparseRegion>) {
     ];
     let image = Image::new("1T", &options, |_| {});
     let volume = Volume::mount_writable(SparseRegion::open(&image.file()), || NOON).unwrap();
-    assert_eq!(volume.superblock.group_count, 8192);
+    assert_eq!(volume.superblock.group_count.get(), 8192);
     (image, volume)
 }
 

@@ -16,7 +16,8 @@ impl Log {
 
     /// Whether a quarter of the log is taken, and no place in it is becoming the tail: the next transaction should.
     pub(in crate::ext4) fn wants_tail(&self) -> bool {
-        self.is_settled() && self.area.len() - 1 - self.free() > self.area.len() / 4
+        let taken = self.area.len().saturating_sub(1).saturating_sub(self.free());
+        self.is_settled() && taken > self.area.len() / 4
     }
 
     /// The kept blocks of which the journal has a copy.
@@ -26,7 +27,7 @@ impl Log {
             if self.keeps(number) && (versions.committed != 0 || versions.staged != 0) {
                 return Some((from, number));
             }
-            from += 1;
+            from = from.saturating_add(1);
         }
     }
 
@@ -46,8 +47,9 @@ impl Log {
         if tail {
             self.tail = Tail::Committed(self.start, self.sequence);
         }
-        self.statistics.transactions += 1;
-        self.statistics.blocks += u64::from(self.area.distance(self.start, next));
+        self.statistics.transactions = self.statistics.transactions.wrapping_add(1);
+        let blocks = u64::from(self.area.distance(self.start, next));
+        self.statistics.blocks = self.statistics.blocks.wrapping_add(blocks);
         for entry in self.staged.drain(..) {
             if let Some(versions) = self.copies.get_mut(entry)
                 && versions.staged != 0
@@ -67,16 +69,16 @@ impl Log {
     /// Writes what is missing of the running transaction, the commit block's magic last. Returns the position behind it and
     /// whether a block was escaped.
     fn write_transaction<R: Region>(&mut self, region: &mut R) -> Option<(u32, bool)> {
-        let (size, wide, sequence) = (self.block_size as usize, self.wide, self.sequence);
+        let (size, wide, sequence) = (self.block_size.length(), self.wide, self.sequence);
         let (commit, any_escaped) = self.clear_headers(region)?;
         let mut position = self.start;
         let mut sum = u32::MAX;
-        for chunk in self.staged.chunks(self.tags()) {
+        for chunk in self.staged.chunks(self.tags.get()) {
             let descriptor = self.area.offset(position);
             format::write_header(region.bytes_mut(descriptor, size)?, format::DESCRIPTOR, sequence);
             for (index, &entry) in chunk.iter().enumerate() {
                 let (number, versions) = self.copies.get(entry)?;
-                let (escaped, last) = (versions.escaped, index + 1 == chunk.len());
+                let (escaped, last) = (versions.escaped, index.saturating_add(1) == chunk.len());
                 let block = region.bytes_mut(descriptor, size)?;
                 format::write_tag(block, wide, index, number, escaped, last);
             }
@@ -87,14 +89,14 @@ impl Log {
                 position = self.area.after(position, 1);
             }
         }
-        let records = self.records();
+        let records = self.records;
         for (index, (number, ())) in self.revoked.iter().enumerate() {
-            if index.is_multiple_of(records) {
+            if index % records == 0 {
                 let block = region.bytes_mut(self.area.offset(position), size)?;
                 format::write_header(block, format::REVOKE, sequence);
                 position = self.area.after(position, 1);
             }
-            let block = self.area.offset(self.area.after(position, self.area.len() - 1));
+            let block = self.area.offset(self.area.after(position, self.area.len().saturating_sub(1)));
             format::write_record(region.bytes_mut(block, size)?, wide, index % records, number);
         }
         let next = self.area.after(position, 1);
@@ -114,7 +116,7 @@ impl Log {
     fn clear_headers<R: Region>(&mut self, region: &mut R) -> Option<(u64, bool)> {
         let mut position = self.start;
         let mut any_escaped = false;
-        for chunk in self.staged.chunks(self.tags()) {
+        for chunk in self.staged.chunks(self.tags.get()) {
             region.bytes_mut(self.area.offset(position), format::HEADER)?.fill(0);
             for &entry in chunk {
                 position = self.area.after(position, 1);
@@ -129,7 +131,7 @@ impl Log {
             }
             position = self.area.after(position, 1);
         }
-        for _ in 0..self.revoked.len().div_ceil(self.records()) {
+        for _ in 0..self.revoked.len().div_ceil(self.records.get()) {
             region.bytes_mut(self.area.offset(position), format::HEADER)?.fill(0);
             position = self.area.after(position, 1);
         }

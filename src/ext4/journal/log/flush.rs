@@ -6,12 +6,13 @@ use super::super::super::error::Error;
 use super::super::format::{self, MAGIC};
 use super::{Log, Tail, failed_region};
 use crate::mem::region::Region;
+use crate::mem::slice;
 
 impl Log {
     /// Flushes the region, copies home what is committed, and moves the tail one step on. The running transaction is empty.
     pub(in crate::ext4) fn flush<R: Region>(&mut self, region: &mut R) -> Result<(), Error> {
         self.check()?;
-        self.statistics.flushes += 1;
+        self.statistics.flushes = self.statistics.flushes.wrapping_add(1);
         if region.flush().is_err() || self.after_flush(region).is_none() {
             // Nobody knows what is durable now, so nothing that a replay would need may be overwritten.
             log::error!("ext4: the region was not flushed: nothing is written any more");
@@ -41,7 +42,7 @@ impl Log {
 
     /// Copies home what is committed, but for kept blocks.
     fn copy_home<R: Region>(&mut self, region: &mut R) -> Option<()> {
-        let size = self.block_size as usize;
+        let size = self.block_size.length();
         for (number, versions) in self.copies.iter() {
             if versions.committed == 0 || self.keeps(number) {
                 continue;
@@ -49,7 +50,7 @@ impl Log {
             let home = number.checked_mul(u64::from(self.block_size))?;
             region.copy_within(self.area.offset(versions.committed), home, size)?;
             if versions.escaped {
-                region.bytes_mut(home, 4)?.copy_from_slice(&MAGIC.to_be_bytes());
+                slice::copy(region.bytes_mut(home, 4)?, &MAGIC.to_be_bytes());
             }
         }
         let kept = self.kept.clone();
@@ -66,7 +67,7 @@ impl Log {
     ) -> Option<()> {
         let [a, b, c, d] = sequence.to_be_bytes();
         let [e, f, g, h] = position.to_be_bytes();
-        region.publish_pair(self.area.offset(0) + format::S_SEQUENCE, [a, b, c, d, e, f, g, h])
+        region.publish_pair(self.area.offset(0).saturating_add(format::S_SEQUENCE), [a, b, c, d, e, f, g, h])
     }
 
     /// Whether the log's tail is where it was meant to be, on the medium too.

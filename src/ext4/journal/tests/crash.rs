@@ -42,7 +42,7 @@ impl Workload {
     fn run(image: &Image, first: u64, transactions: u32, seed: u64) -> (Self, Record) {
         let recorder = Recorder::new(image.bytes());
         let mut volume = Volume::mount_writable(recorder, || NOON).unwrap();
-        let size = volume.superblock.block_size as usize;
+        let size = volume.superblock.block_size.length();
         let mut workload = Self { first, size, states: std::vec![[0; BLOCKS]] };
         let mut numbers = Numbers(seed);
         for transaction in 1..=transactions {

@@ -51,7 +51,7 @@ fn churn(options: &[&str], seed: u64) -> u32 {
     let image = image("8M", options);
     let files: Vec<_> = ["/f", "/g", "/d"].into_iter().map(|path| (path, image.inode(path))).collect();
     let mut volume = image.mount_writable();
-    let block_size = volume.superblock().block_size as usize;
+    let block_size = volume.superblock().block_size.length();
     let mut models = [const { Model::new() }; 3];
     let mut numbers = Numbers(seed);
     let mut refused = 0;

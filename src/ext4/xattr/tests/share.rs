@@ -15,7 +15,7 @@ fn shared(options: &[&str]) -> (Image, TestVolume, [u32; 3]) {
     let numbers = PATHS.map(|path| image.inode(path));
     let mut volume = image.mount_writable();
     let block = volume.inode(numbers[0]).unwrap().file_acl;
-    let sectors = u64::from(volume.superblock().block_size / 512);
+    let sectors = u64::from(volume.superblock().sectors_per_block());
     let seed = volume.block_seed(block);
     volume
         .atomically(|volume| {
