@@ -32,7 +32,7 @@ thread_local! {
 // SAFETY: every call is passed on to `System` with the caller's own arguments, whose contract is the same.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        ALLOCATIONS.with(|count| count.set(count.get().wrapping_add(1)));
         // SAFETY: see above.
         unsafe { System.alloc(layout) }
     }

@@ -158,8 +158,9 @@ mod tests {
                 assert_eq!(divisor.count_for(number), number.div_ceil(plain));
                 assert_eq!(divisor.divides(number), number.is_multiple_of(plain));
                 assert_eq!(divisor.round_down(number), number / plain * plain);
-                assert_eq!(number as usize / divisor, number as usize / plain as usize);
-                let (number, plain) = (number as u32, divisor.get());
+                let length = usize::try_from(number).unwrap();
+                assert_eq!(length / divisor, length / divisor.length());
+                let (number, plain) = (u32::try_from(number & 0xffff_ffff).unwrap(), divisor.get());
                 assert_eq!((number / divisor, number % divisor), (number / plain, number % plain));
             }
         }

@@ -151,7 +151,9 @@ fn driver(scenario: &Scenario, tape: &Rc<Tape>) {
             }
             let mut progress = false;
             while let Some((id, length)) = driver.take() {
-                assert_eq!((u64::from(id), length), (answered % 2, WRITTEN), "answer {answered}");
+                if (u64::from(id), length) != (answered % 2, WRITTEN) {
+                    tape.fail(std::format!("answer {answered} is of {id}, with {length} bytes"));
+                }
                 answered += 1;
                 progress = true;
                 if scenario.taking == Taking::AlwaysAsking && names_the_next {
@@ -172,13 +174,14 @@ fn driver(scenario: &Scenario, tape: &Rc<Tape>) {
 }
 
 /// All that is gone through for a ring: a driver that sends one request at a time, and one that has two on their way; both kinds of
-/// each side.
+/// each side. In a split ring the latter sends a third one, too; in a packed ring, where more is loaded for each, that takes minutes.
 fn scenarios(
     (kind, features): (Kind, RingFeatures),
     processor: Processor,
     flaw: Flaw,
 ) -> impl Iterator<Item = Scenario> {
-    [(2, 1), (3, 2)].into_iter().flat_map(move |(requests, at_a_time)| {
+    let burst = if kind == Kind::Split { 3 } else { 2 };
+    [(2, 1), (burst, 2)].into_iter().flat_map(move |(requests, at_a_time)| {
         [Serving::PassFirst, Serving::LookFirst].into_iter().flat_map(move |serving| {
             [Taking::Suppressing, Taking::AlwaysAsking].into_iter().map(move |taking| Scenario {
                 kind,

@@ -21,13 +21,15 @@ pub(super) struct Area {
     pieces: Vec<(u32, u64, u32)>,
     first: u32,
     end: u32,
+    /// From `first` to `end`.
+    length: u32,
     block_size: PowerOfTwo,
 }
 
 impl Area {
     /// An area without pieces; its log starts at position `first` and ends before `end`.
     pub(super) fn new(first: u32, end: u32, block_size: PowerOfTwo) -> Self {
-        Self { pieces: Vec::new(), first, end, block_size }
+        Self { pieces: Vec::new(), first, end, length: end.saturating_sub(first), block_size }
     }
 
     /// Adds the next piece.
@@ -57,7 +59,7 @@ impl Area {
 
     /// Positions of the log.
     pub(super) fn len(&self) -> u32 {
-        self.end.saturating_sub(self.first)
+        self.length
     }
 
     /// The position that lies `count` (at most the length) behind `position`.

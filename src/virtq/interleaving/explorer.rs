@@ -148,6 +148,12 @@ impl Tape {
         self.steps.borrow_mut().push(Step::Sleep);
     }
 
+    /// Something is wrong; this is the end.
+    pub fn fail(&self, message: String) -> ! {
+        // Without the report of a panic: controls come here.
+        resume_unwind(Box::new(message))
+    }
+
     fn bytes(&self, address: usize, size: usize) -> Bytes {
         let at = u16::try_from(address - self.base.get()).expect("an address in the ring");
         Bytes { at, size: u16::try_from(size).expect("a size") }

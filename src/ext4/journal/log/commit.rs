@@ -16,8 +16,8 @@ impl Log {
 
     /// Whether a quarter of the log is taken, and no place in it is becoming the tail: the next transaction should.
     pub(in crate::ext4) fn wants_tail(&self) -> bool {
-        let taken = self.area.len().saturating_sub(1).saturating_sub(self.free());
-        self.is_settled() && taken > self.area.len() / 4
+        let taken = || self.area.len().saturating_sub(1).saturating_sub(self.free());
+        self.is_settled() && taken() > self.area.len() / 4
     }
 
     /// The kept blocks of which the journal has a copy.
