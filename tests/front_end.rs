@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Clients without Linux: vhost-user front ends drive the server through its sockets, in either mode.
+//! Clients without Linux: vhost-user front ends drive the server through its sockets, in either mode. Those that mean harm are in
+//! `hostile.rs`.
 
 mod support;
 
@@ -11,7 +12,7 @@ use skerry_host::bridge::SLOTS;
 use skerry_host::client::{Client, RingTransport};
 use skerry_host::event::Event;
 use skerry_host::front_end::{FrontEnd, Options};
-use skerry_host::ring_driver::{Descriptor, DescriptorFlags, RequestError, Requests, features};
+use skerry_host::ring_driver::{RequestError, Requests, features};
 use skerry_host::running_server::{self, RunningServer};
 use support::{BIG, Mode, Volume, logged, pattern};
 
@@ -230,88 +231,12 @@ fn a_taken_socket_is_refused_and_one_that_is_left_behind_is_replaced(mode: Mode)
     drop(RunningServer::start(&options).unwrap());
 }
 
-/// A descriptor that an honest request does not use here: those take the lowest first.
-const SPARE: u16 = 100;
-
-/// What a hostile driver does to its ring.
-type Lie = fn(&mut Requests, memory: u64);
-
-/// Each lie must stop the ring that it is told on, and no other.
-const LIES: [(&str, Lie); 11] = [
-    ("a chain that loops", |requests, _| {
-        let looped = Descriptor { addr: 0x8000, len: 16, flags: DescriptorFlags::NEXT, next: SPARE };
-        requests.ring().write_descriptor(SPARE, looped);
-        requests.ring().offer(SPARE);
-    }),
-    ("a head that is no descriptor", |requests, _| requests.ring().offer(0x7fff)),
-    ("a next that is no descriptor", |requests, _| {
-        let lost = Descriptor { addr: 0x8000, len: 16, flags: DescriptorFlags::NEXT, next: 0x4000 };
-        requests.ring().write_descriptor(SPARE, lost);
-        requests.ring().offer(SPARE);
-    }),
-    ("an index that runs ahead", |requests, _| requests.ring().skip(1000)),
-    ("a buffer outside of the memory", |requests, memory| single(requests, memory, 16)),
-    ("a buffer that leaves the memory", |requests, memory| single(requests, memory - 8, 16)),
-    ("a buffer that wraps", |requests, _| single(requests, u64::MAX - 7, 16)),
-    ("an indirect table of an odd length", |requests, _| indirect(requests, 24)),
-    ("a reply that does not fit", |requests, _| submit(requests, &version(), 10)),
-    ("a message without a header", |requests, _| submit(requests, &[0; 3], 100)),
-    ("an indirect table outside of the memory", |requests, memory| {
-        let table = Descriptor { addr: memory, len: 32, flags: DescriptorFlags::INDIRECT, next: 0 };
-        requests.ring().write_descriptor(SPARE, table);
-        requests.ring().offer(SPARE);
-    }),
-];
-
 /// A whole Tversion.
 fn version() -> Vec<u8> {
     let request = Tmessage::from(Tversion { msize: 8192, version: b"9P2000.L" });
     let mut message = vec![0; request.head_length()];
     request.emit(Tag::NOTAG, &mut message).unwrap();
     message
-}
-
-fn submit(requests: &mut Requests, message: &[u8], capacity: u32) {
-    requests.submit(message, capacity).unwrap();
-}
-
-fn single(requests: &mut Requests, addr: u64, len: u32) {
-    requests
-        .ring()
-        .write_descriptor(SPARE, Descriptor { addr, len, flags: DescriptorFlags::default(), next: 0 });
-    requests.ring().offer(SPARE);
-}
-
-fn indirect(requests: &mut Requests, len: u32) {
-    let table = Descriptor { addr: 0x8000, len, flags: DescriptorFlags::INDIRECT, next: 0 };
-    requests.ring().write_descriptor(SPARE, table);
-    requests.ring().offer(SPARE);
-}
-
-fn a_ring_that_lies_is_stopped_alone_and_its_socket_serves_again(mode: Mode) {
-    let volume = Volume::new();
-    let mut server = volume.server(mode, 2);
-    let (_honest_front_end, mut honest) = client(&volume, 1);
-    for (name, lie) in LIES {
-        let (front_end, mut liar) = client(&volume, 0);
-        is_served(&mut liar);
-        let memory = front_end.memory().size();
-        let requests = liar.transport().requests();
-        lie(requests, memory);
-        submit(requests, &version(), 100);
-        requests.kick().unwrap();
-        requests.kick_event().signal().unwrap();
-        let answer = requests.wait(SILENCE);
-        assert!(answer.is_err(), "{name}: answered {answer:?}");
-        is_served(&mut honest);
-        runs(&mut server);
-        drop(front_end);
-    }
-    let (_front_end, mut again) = client(&volume, 0);
-    is_served(&mut again);
-    let faults =
-        server.transcript().last(1000).iter().filter(|line| line.contains("client 0: stopped: ")).count();
-    assert!(faults >= LIES.len(), "{faults} faults in the log");
 }
 
 in_both_modes! {
@@ -326,5 +251,4 @@ in_both_modes! {
     a_client_that_vanishes_in_the_middle_of_a_request_hurts_nobody_and_its_socket_serves_again
     a_second_client_of_a_socket_is_turned_away
     a_taken_socket_is_refused_and_one_that_is_left_behind_is_replaced
-    a_ring_that_lies_is_stopped_alone_and_its_socket_serves_again
 }

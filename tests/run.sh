@@ -19,6 +19,7 @@ Runs the steps named, or all of them in this order (about half an hour on two pr
   model      random requests, with kills between, against a model of a file system in memory
   fuzz       inputs that are known and a minute of new ones for each target of fuzz/run.sh (with --long: 30 minutes)
   ring       the image in QEMU, driven over the preallocated ring and through the bridge, and host mode; what is written survives a kill
+  hostile    clients that mean harm, by their rings and by their requests, in both modes, beside one that must not notice
   client     Linux client VMs: every attribute, name and byte against the kernel's own ext4, read and written
   conformance  pjdfstest and fsx in Linux client VMs (builds both below target/tools once)
   programs   git, gcc, dbench and sqlite in Linux client VMs; what sqlite has committed survives a kill (fetches Debian's
@@ -99,6 +100,12 @@ ring() {
     host_test --test image --test ring --test writing --test front_end --test vhost_user --test serve -- --test-threads=1
 }
 
+hostile() {
+    step "hostile: clients that mean harm, and one that must not notice"
+    build_image
+    host_test --test hostile -- --nocapture --test-threads=1
+}
+
 client() {
     step "client: Linux client VMs"
     build_image
@@ -147,7 +154,7 @@ build_image() { cargo build --locked --quiet --release -p skerry-boot; }
 
 host_test() { cargo test --locked --quiet -p skerry-host "$@"; }
 
-all=(style deny unit ext4 model fuzz ring client conformance programs kernel bench)
+all=(style deny unit ext4 model fuzz ring hostile client conformance programs kernel bench)
 form="short form"
 ignored=()
 release=()
@@ -155,7 +162,7 @@ fuzzing=(--minutes 1)
 steps=()
 for argument in "$@"; do
     case $argument in
-        style | deny | unit | ext4 | model | fuzz | ring | client | conformance | programs | kernel | bench) steps+=("$argument") ;;
+        style | deny | unit | ext4 | model | fuzz | ring | hostile | client | conformance | programs | kernel | bench) steps+=("$argument") ;;
         --long)
             export SKERRY_LONG=1 SKERRY_KILLS=${SKERRY_KILLS:-50} SKERRY_FSX_OPERATIONS=${SKERRY_FSX_OPERATIONS:-100000}
             form="long form"

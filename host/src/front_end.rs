@@ -127,12 +127,24 @@ impl FrontEnd {
         let (layout, end) = Layout::packed_at(4096, queue_size);
         let ring = Ring::new(self.memory.clone(), layout, self.features);
         let (kick, call) = (Event::new()?, Event::new()?);
-        let address = |offset: u64| self.memory.address() + offset;
         self.frontend.set_vring_num(0, queue_size)?;
         self.frontend.set_vring_base(0, 0)?;
+        self.set_addresses(&layout)?;
+        self.frontend.set_vring_call(0, &borrowed(&call)?)?;
+        self.frontend.set_vring_kick(0, &borrowed(&kick)?)?;
+        self.frontend.set_vring_enable(0, true)?;
+        Ok(Requests::new(ring, self.memory.clone(), end, in_flight, longest, kick, call))
+    }
+
+    /// Raw: says where the ring lies, also while it runs.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn set_addresses(&mut self, layout: &Layout) -> Result<()> {
+        let address = |offset: u64| self.memory.address().wrapping_add(offset);
         let config = VringConfigData {
-            queue_max_size: queue_size,
-            queue_size,
+            queue_max_size: layout.size,
+            queue_size: layout.size,
             flags: 0,
             desc_table_addr: address(layout.desc),
             used_ring_addr: address(layout.used),
@@ -140,10 +152,17 @@ impl FrontEnd {
             log_addr: None,
         };
         self.frontend.set_vring_addr(0, &config)?;
-        self.frontend.set_vring_call(0, &borrowed(&call)?)?;
-        self.frontend.set_vring_kick(0, &borrowed(&kick)?)?;
-        self.frontend.set_vring_enable(0, true)?;
-        Ok(Requests::new(ring, self.memory.clone(), end, in_flight, longest, kick, call))
+        Ok(())
+    }
+
+    /// Raw: accepts features, whether they were offered or not.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn accept(&mut self, features: u64) -> Result<()> {
+        self.frontend.set_features(features)?;
+        self.features = features;
+        Ok(())
     }
 
     /// Gives the backend another eventfd to signal, as QEMU does when a guest masks an interrupt.

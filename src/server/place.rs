@@ -46,8 +46,11 @@ pub(super) fn find(backend: &dyn FileSystem, file: &File) -> Result<Place, Errno
     if node == file.attachment.root || node == backend.root() {
         return Err(Errno::EBUSY);
     }
-    let directory =
-        if kind == FileKind::Directory { file.attachment.parent(backend, node)? } else { directory };
+    let directory = if kind == FileKind::Directory {
+        file.attachment.parent(backend, node, &mut false)?
+    } else {
+        directory
+    };
     let number = backend.number(node);
     let mut name: heapless::Vec<u8, MAX_NAME> = heapless::Vec::new();
     let mut visit = |entry: &DirectoryEntry<'_>| {

@@ -10,6 +10,7 @@ mod file_system;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
@@ -85,6 +86,8 @@ pub struct Tree {
     pub synchronizations: u32,
     /// On whose behalf the last change was.
     pub caller: Option<Caller>,
+    /// How often somebody asked what is above a directory.
+    pub ways_up: Cell<u32>,
 }
 
 impl Tree {
@@ -102,6 +105,7 @@ impl Tree {
             commits: 0,
             synchronizations: 0,
             caller: None,
+            ways_up: Cell::new(0),
         };
         tree.insert(Inode { uid: 0, gid: 0, mode: 0o755, ..an_inode(FileKind::Directory, ROOT, b"") });
         tree

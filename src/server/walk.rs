@@ -42,9 +42,10 @@ pub(super) fn walk<'b>(
 
     let subject = file.subject(exports)?;
     let mut to = Handle { state: FidState::Path, ..file.handle };
-    let mut failed = None;
+    let (mut failed, mut inside) = (None, false);
     for name in request.wnames.iter() {
-        match Step::new(name).and_then(|step| take_step(&subject, &file.attachment, &to, step)) {
+        let step = Step::new(name);
+        match step.and_then(|step| take_step(&subject, &file.attachment, &mut inside, &to, step)) {
             Ok((next, attributes)) => {
                 to = next;
                 // There are no more names than `qids` has room for.
@@ -65,10 +66,11 @@ pub(super) fn walk<'b>(
     Qids::new(qids).map(|wqids| Rwalk { wqids }).ok_or(Errno::EPROTO)
 }
 
-/// Where `step` leads from `from`, with the attributes of what is there.
+/// Where `step` leads from `from`, with the attributes of what is there. For `inside` see [`Attachment::parent`].
 fn take_step(
     subject: &Subject<'_>,
     attachment: &Attachment,
+    inside: &mut bool,
     from: &Handle,
     step: Step<'_>,
 ) -> Result<(Handle, Attributes), Errno> {
@@ -78,7 +80,7 @@ fn take_step(
     let backend = subject.backend;
     subject.may_search(from.node)?;
     let (node, name) = match step {
-        Step::Up => (attachment.parent(backend, from.node)?, NameTag::NONE),
+        Step::Up => (attachment.parent(backend, from.node, inside)?, NameTag::NONE),
         Step::Down(name) => (backend.lookup(from.node, name.bytes())?, NameTag::of(name.bytes())),
     };
     let attributes = backend.attributes(node)?;

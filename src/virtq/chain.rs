@@ -9,15 +9,17 @@
 //! * **An indirect table** lies in one region, as every table that a driver allocates does; QEMU asks the same.
 //! * **A chain in an indirect table** may be longer than the queue. The specification says it may not, but
 //!   Linux's and Windows' drivers make such chains, and every device model takes them.
+//! * **A chain of more than [`MAX_CHAIN`] descriptors** is a fault, also in a queue that has more. The specification would allow it;
+//!   nobody makes one.
 
 use super::Fault;
 use super::desc::{DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, PackedDescriptor, descriptor_table};
 use crate::mem::guest::{BadRange, GuestAddress, VolatileSlice};
 use crate::mem::scatter::{LoadError, Loader, ScatterReader, ScatterWriter};
 
-/// Most descriptors that a chain may have in an indirect table: as many as the largest queue has. It bounds
-/// the time that one request can take from other clients.
-pub const MAX_INDIRECT: u32 = 32768;
+/// Most descriptors that a chain may have in one table, whatever the size of the queue: twice as many as the pieces of memory that
+/// a list holds. It bounds the time that one request can take from other clients. (QEMU takes 1024; Linux makes 128 for 9P.)
+pub const MAX_CHAIN: u32 = 4096;
 
 /// The right to give one chain back to its queue.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,11 +119,12 @@ pub(super) fn walk_packed(
     let mut writing = false;
     let mut index = head;
     let mut places = 0_u16;
+    let most = limit(ring.length());
     let id = loop {
-        if places == size {
+        if u32::from(places) == most {
             return Err(too_long(head, ring.length()));
         }
-        // It is below `size`.
+        // It is below `most`.
         places = places.wrapping_add(1);
         let PackedDescriptor { address, length, id, flags } = packed_descriptor(ring, head, index)?;
         let goes_on = flags.contains(DescriptorFlags::NEXT);
@@ -133,7 +136,7 @@ pub(super) fn walk_packed(
             }
             let table = memory.volatile_slice(address, length).map_err(|cause| bad_table(head, cause))?;
             let entries = length / DESCRIPTOR_SIZE;
-            if entries > MAX_INDIRECT {
+            if entries > MAX_CHAIN {
                 return Err(too_long(head, length));
             }
             for entry in 0..u16::try_from(entries).unwrap_or(u16::MAX) {
@@ -189,9 +192,9 @@ fn add(
     buffers.push(address, length).map_err(|cause| bad_buffer(head, cause))
 }
 
-/// The most descriptors that a chain may have in a table of `length` bytes. (A queue has no more than that in any case.)
+/// The most descriptors that a chain may have in a table of `length` bytes.
 fn limit(length: u32) -> u32 {
-    (length / DESCRIPTOR_SIZE).min(MAX_INDIRECT)
+    (length / DESCRIPTOR_SIZE).min(MAX_CHAIN)
 }
 
 // Faults are made out of line, so that the walk of a sound chain does not step around them.
@@ -436,13 +439,16 @@ mod tests {
         assert!(pop(&mut driver, 1).is_ok());
         driver.entry(table, 2, (buffer, 1), NEXT, 0);
         assert_eq!(pop(&mut driver, 1), Err(Fault::ChainTooLong { head: 1, limit: 3 }));
-        // However long the table, the chain is bounded.
+        // However long the table, or the queue, the chain is bounded.
         let mut driver = Driver::at(8, WITH_INDIRECT, 0, 1 << 20);
-        let length = 16 * (MAX_INDIRECT + 1);
+        let length = 16 * (MAX_CHAIN + 1);
         let table = driver.buffer(u64::from(length));
         driver.descriptor(1, (table, length), INDIRECT, 0);
         driver.entry(table, 0, (0, 0), NEXT, 0);
-        assert_eq!(pop(&mut driver, 1), Err(Fault::ChainTooLong { head: 1, limit: MAX_INDIRECT }));
+        assert_eq!(pop(&mut driver, 1), Err(Fault::ChainTooLong { head: 1, limit: MAX_CHAIN }));
+        let mut driver = Driver::at(8192, PLAIN, 0, 1 << 20);
+        driver.descriptor(1, (0, 0), NEXT, 1);
+        assert_eq!(pop(&mut driver, 1), Err(Fault::ChainTooLong { head: 1, limit: MAX_CHAIN }));
     }
 
     #[test]

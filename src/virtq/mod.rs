@@ -322,8 +322,8 @@ pub enum Fault {
     ChainTooLong {
         /// The head of the chain.
         head: u16,
-        /// The most descriptors that were accepted: the queue size, or for an indirect table the number of its
-        /// entries or [`chain::MAX_INDIRECT`].
+        /// The most descriptors that were accepted: the queue size or, for an indirect table, the number of its
+        /// entries, and never more than [`chain::MAX_CHAIN`].
         limit: u32,
     },
     /// The buffers of a chain add up to 2³² bytes or more.

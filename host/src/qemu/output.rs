@@ -25,6 +25,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Lines {
     kept: VecDeque<String>,
+    /// Lines that were before those.
+    forgotten: usize,
     /// Streams that have not ended.
     streams: usize,
 }
@@ -68,21 +70,37 @@ impl Transcript {
     }
 
     fn append(&self, line: String) {
-        let kept = &mut self.lines().kept;
-        if kept.len() == KEPT {
-            kept.pop_front();
+        let mut lines = self.lines();
+        if lines.kept.len() == KEPT {
+            lines.kept.pop_front();
+            lines.forgotten += 1;
         }
-        kept.push_back(line);
+        lines.kept.push_back(line);
+        drop(lines);
         self.shared.grown.notify_all();
     }
 
     /// The first kept line that contains `pattern`; waits for it for at most `limit`.
     #[must_use]
     pub fn wait_for(&self, pattern: &str, limit: Duration) -> Option<String> {
+        self.wait_for_after(0, pattern, limit)
+    }
+
+    /// How many lines there were so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let lines = self.lines();
+        lines.forgotten + lines.kept.len()
+    }
+
+    /// The same as [`Transcript::wait_for`], but not of the first `count` lines that ever were.
+    #[must_use]
+    pub fn wait_for_after(&self, count: usize, pattern: &str, limit: Duration) -> Option<String> {
         let end = Instant::now() + limit;
         let mut lines = self.lines();
         loop {
-            if let Some(line) = lines.kept.iter().find(|line| line.contains(pattern)) {
+            let old = count.saturating_sub(lines.forgotten);
+            if let Some(line) = lines.kept.iter().skip(old).find(|line| line.contains(pattern)) {
                 return Some(line.clone());
             }
             let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;

@@ -246,6 +246,23 @@ impl Ring {
         self.next_avail = self.next_avail.wrapping_add(distance);
     }
 
+    /// Raw: copies the three parts to `layout`, which is of the same size, and goes on there.
+    ///
+    /// # Panics
+    /// If the layout leaves the memory.
+    pub fn relocate(&mut self, layout: Layout) {
+        let entries = usize::from(self.layout.size);
+        let old = self.layout;
+        for (from, to, length) in [
+            (old.desc, layout.desc, 16 * entries),
+            (old.avail, layout.avail, 6 + 2 * entries),
+            (old.used, layout.used, 6 + 8 * entries),
+        ] {
+            self.memory.write(to, &self.memory.bytes(from, length));
+        }
+        self.layout = layout;
+    }
+
     /// Publishes what was offered. Returns whether the device wants a kick.
     pub fn publish(&mut self) -> bool {
         let (old, new) = (self.published, self.next_avail);

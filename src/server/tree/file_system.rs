@@ -25,6 +25,7 @@ impl FileSystem for Tree {
     }
 
     fn parent(&self, directory: Node) -> Result<Node, Errno> {
+        self.ways_up.set(self.ways_up.get() + 1);
         self.directory(directory).map(|directory| directory.parent)
     }
 

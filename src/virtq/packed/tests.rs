@@ -371,9 +371,9 @@ fn an_indirect_table_of_too_many_entries_is_a_fault() {
     driver.ram = crate::virtq::driver_model::Driver::at(4, driver.ram.configuration.features, 0, 1 << 20);
     driver.ram.configuration.next = 1 << 15;
     driver.ram.write(driver.ram.configuration.available.0, &[0; 4]);
-    let length = 16 * (chain::MAX_INDIRECT + 1);
+    let length = 16 * (chain::MAX_CHAIN + 1);
     let table = driver.ram.buffer(u64::from(length));
-    let fault = Fault::ChainTooLong { head: 0, limit: chain::MAX_INDIRECT };
+    let fault = Fault::ChainTooLong { head: 0, limit: chain::MAX_CHAIN };
     assert_eq!(popped(&mut driver, &[((table, length), INDIRECT)]), Err(fault));
 }
 
