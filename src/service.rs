@@ -300,7 +300,7 @@ fn serve(
         let written =
             session.handle(exports, readable, writable, &mut scratch.gathered).map_err(Fault::Session)?;
         queue.push(memory, token, written)?;
-        turn.served = turn.served.saturating_add(1);
+        turn.note(written);
     }
     Ok(false)
 }

@@ -2,6 +2,7 @@
 
 //! What the documents name is there: files of the repository, and tests that are said to show something.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -74,4 +75,92 @@ fn the_files_that_the_documents_name_exist() {
         }
     }
     assert!(named >= 50, "{named} files are named");
+}
+
+/// Code that is built into what serves: without tests, empty lines and comments.
+fn served_code(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let lines = code.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    lines.map(str::to_owned).collect()
+}
+
+/// All files below the directory, or the one file, that are not tests of their neighbours.
+fn served_files(place: &Path) -> Vec<PathBuf> {
+    if place.is_file() {
+        return vec![place.to_owned()];
+    }
+    let mut code = String::new();
+    for directory in ["src", "boot/src", "host/src"] {
+        sources(&root().join(directory), &mut code);
+    }
+    let tests: BTreeSet<String> = test_modules(&code).collect();
+    let is_test = |path: &Path| {
+        path.file_stem().and_then(|name| name.to_str()).is_some_and(|name| tests.contains(name))
+    };
+    let mut files: Vec<PathBuf> = fs::read_dir(place)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !is_test(path))
+        .flat_map(|path| if path.is_dir() { served_files(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Names of the modules that are built for tests only, as `text` declares them.
+fn test_modules(text: &str) -> impl Iterator<Item = String> {
+    text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
+        let (declared, _) = rest.split_once('\n')?;
+        let (_, name) = declared.split_once("mod ")?;
+        Some(name.strip_suffix(';')?.to_owned())
+    })
+}
+
+/// The lines of a table of `docs/threat-model.md` whose first cell is a quoted path: that, and the number behind it.
+fn figures(heading: &str) -> Vec<(String, usize)> {
+    let text = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let table = text.split(heading).nth(1).unwrap_or_else(|| panic!("no {heading}"));
+    let lines =
+        table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let figure = |line: &str| {
+        let path = line.split('`').nth(1)?;
+        let number = line.rsplit('|').nth(1)?.trim().replace(' ', "").parse().ok()?;
+        Some((path.to_owned(), number))
+    };
+    lines.filter_map(figure).collect()
+}
+
+#[test]
+fn the_table_of_unsafe_code_is_right() {
+    let told = figures("| file | `unsafe` |");
+    let mut found = Vec::new();
+    for place in ["src", "boot/src", "host/src"] {
+        for file in served_files(&root().join(place)) {
+            let uses = |line: &String| {
+                ["unsafe {", "unsafe impl", "unsafe extern"]
+                    .iter()
+                    .map(|form| line.matches(form).count())
+                    .sum::<usize>()
+            };
+            let count: usize = served_code(&file).iter().map(uses).sum();
+            if count > 0 && !file.starts_with(root().join("host/src/bench")) {
+                found.push((file.strip_prefix(root()).unwrap().display().to_string(), count));
+            }
+        }
+    }
+    let rows: String = found.iter().map(|(file, count)| format!("| `{file}` | {count} |\n")).collect();
+    assert!(told == found, "the table should be\n{rows}");
+}
+
+#[test]
+fn the_table_of_code_that_takes_hostile_bytes_is_right_within_a_tenth() {
+    let told = figures("| code | lines |");
+    assert!(told.len() >= 5, "{told:?}");
+    for (place, lines) in told {
+        let found: usize =
+            served_files(&root().join(&place)).iter().map(|file| served_code(file).len()).sum();
+        assert!(found.abs_diff(lines) * 10 <= found, "{place} has {found} lines, and {lines} are told");
+    }
 }
