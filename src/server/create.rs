@@ -40,6 +40,7 @@ pub(super) fn lcreate(
     let name = SafeName::new(request.name)?;
     let subject = parent.subject(exports)?;
     subject.may_search(directory)?;
+    session.fids.may_retain()?;
     let state = FidState::Open(OpenMode::new(flags));
     let opened = |node, kind| Handle {
         node,

@@ -108,6 +108,9 @@ pub struct Handle {
 // The arithmetic of `SessionLimits::max_fids` counts on it.
 const _: () = assert!(size_of::<Handle>() == 24);
 
+/// Fids of a table that may keep a file, however small it is.
+const ALWAYS_RETAINED: usize = 80;
+
 /// A place that a fid may take, in the chain that it belongs to.
 #[derive(Debug)]
 pub struct Vacancy {
@@ -131,6 +134,8 @@ pub struct FidTable {
     /// it.
     fresh: u16,
     count: usize,
+    /// Fids that keep a file.
+    retaining: usize,
 }
 
 impl FidTable {
@@ -155,7 +160,25 @@ impl FidTable {
             freed: NONE,
             fresh: 0,
             count: 0,
+            retaining: 0,
         }
+    }
+
+    /// That one fid more may keep a file that is removed: by having it open, or by reading or setting an attribute. What a volume
+    /// can keep is for all sessions together: one cannot have all of it.
+    ///
+    /// # Errors
+    /// EMFILE if a quarter of the table does so, and at least [`ALWAYS_RETAINED`].
+    pub fn may_retain(&self) -> Result<(), Errno> {
+        let most = (self.handles.len() / 4).max(ALWAYS_RETAINED);
+        if self.retaining < most { Ok(()) } else { Err(Errno::EMFILE) }
+    }
+
+    /// Counts that `added` is in the table, and `removed` is not any more.
+    fn count_retaining(&mut self, added: Option<Handle>, removed: Option<Handle>) {
+        let retains =
+            |handle: Option<Handle>| usize::from(handle.is_some_and(|handle| handle.state.retains()));
+        self.retaining = self.retaining.saturating_add(retains(added)).saturating_sub(retains(removed));
     }
 
     /// Number of fids in use.
@@ -235,6 +258,7 @@ impl FidTable {
         *own_next = *head;
         *head = position;
         self.count += 1;
+        self.count_retaining(Some(handle), None);
         Ok(())
     }
 
@@ -244,7 +268,9 @@ impl FidTable {
     /// EBADF if it is not in use.
     pub fn replace(&mut self, fid: Fid, handle: Handle) -> Result<(), Errno> {
         let position = self.find(fid).ok_or(Errno::EBADF)?;
-        *self.handles.get_mut(usize::from(position)).ok_or(Errno::EBADF)? = handle;
+        let place = self.handles.get_mut(usize::from(position)).ok_or(Errno::EBADF)?;
+        let before = core::mem::replace(place, handle);
+        self.count_retaining(Some(handle), Some(before));
         Ok(())
     }
 
@@ -272,6 +298,7 @@ impl FidTable {
         *link.ok_or(Errno::EBADF)? = after;
         self.freed = position;
         self.count -= 1;
+        self.count_retaining(None, Some(removed));
         Ok(removed)
     }
 
@@ -281,6 +308,7 @@ impl FidTable {
         self.freed = NONE;
         self.fresh = 0;
         self.count = 0;
+        self.retaining = 0;
     }
 
     /// What each fid in use stands for, in no order.

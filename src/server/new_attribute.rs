@@ -143,6 +143,7 @@ pub(super) fn xattrcreate(
         _ => return Err(Errno::EINVAL),
     };
     file.subject(exports)?.may_write_attribute(file.handle.node, request.name)?;
+    session.fids.may_retain()?;
     let backend = exports.get_mut(file.attachment.export)?;
     let slot = session.new_attributes.announce(request.name, size, existence)?;
     backend.retain(file.handle.node).inspect_err(|_| session.new_attributes.free(slot))?;

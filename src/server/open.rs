@@ -14,7 +14,7 @@ use crate::wire::{Access, IOHDRSZ, OpenFlags, Rlopen, Tlopen};
 /// business.
 ///
 /// # Errors
-/// EBADF for a `fid` that stands for no file; EINVAL if it is open; what [`open`] says.
+/// EBADF for a `fid` that stands for no file; EINVAL if it is open; EMFILE if as many are as may be; what [`open`] says.
 pub(super) fn lopen(
     session: &mut Session,
     exports: &mut Exports<'_>,
@@ -24,6 +24,7 @@ pub(super) fn lopen(
     if file.handle.state != FidState::Path {
         return Err(Errno::EINVAL);
     }
+    session.fids.may_retain()?;
     let attributes = open(exports, &file, request.flags)?;
     let state = FidState::Open(OpenMode::new(request.flags));
     session.fids.replace(request.fid, Handle { state, ..file.handle })?;
@@ -164,6 +165,26 @@ mod tests {
         client.clunk(1).unwrap();
         client.clunk(3).unwrap();
         assert_eq!(client.tree.retained(), 1);
+    }
+
+    #[test]
+    fn a_session_keeps_so_many_files_and_one_more_when_one_is_clunked() {
+        let mut client = Client::attached();
+        let open = |client: &mut Client, fid| {
+            client.walk(0, fid, &[b"file"]).unwrap();
+            client.open(fid, OpenFlags::RDONLY).map(|_| ())
+        };
+        for fid in 1..=80 {
+            assert_eq!(open(&mut client, fid), Ok(()));
+        }
+        assert_eq!(open(&mut client, 81), Err(Errno::EMFILE));
+        assert_eq!(client.create(0, b"another", OpenFlags::RDWR, 0o600), Err(Errno::EMFILE));
+        assert_eq!(client.walk(0, 82, &[b"another"]), Err(Errno::ENOENT), "nothing was made");
+        client.clunk(7).unwrap();
+        assert_eq!(client.open(81, OpenFlags::RDONLY).map(|_| ()), Ok(()));
+        client.version(8192, crate::wire::VERSION).unwrap();
+        client.attach(0, b"").unwrap();
+        assert_eq!(open(&mut client, 1), Ok(()), "a new session has none");
     }
 
     #[test]

@@ -94,9 +94,10 @@ pub(super) fn xattrwalk(
             .map_err(|errno| if errno == Errno::ESTALE { Errno::ENODATA } else { errno })?;
         FidState::Attribute(session.attribute_names.keep(request.name)?)
     };
-    let inserted = exports
-        .get_mut(file.attachment.export)?
-        .retain(node)
+    let inserted = session
+        .fids
+        .may_retain()
+        .and_then(|()| exports.get_mut(file.attachment.export)?.retain(node))
         .and_then(|()| session.fill(&vacancy, Handle { state, ..file.handle }));
     if let (Err(_), FidState::Attribute(slot)) = (inserted, state) {
         session.attribute_names.free(slot);
