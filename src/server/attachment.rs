@@ -15,8 +15,9 @@ use crate::fs::{Errno, FileSystem, Node};
 /// Most attachments of a session at a time. Those that are equal count once. (Linux makes one for each user.)
 pub const MAX_ATTACHMENTS: usize = 1024;
 
-/// Deepest place below a directory that is attached from which `..` is taken: each step up is checked.
-const MAX_DEPTH: usize = 4096;
+/// Deepest place below a directory that is attached from which `..` is taken. Each step up is checked, all the way, while others wait;
+/// and Linux takes none (its own memory of paths knows what is above).
+const MAX_DEPTH: usize = 512;
 
 /// What a Tattach selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Attachment {
     /// costs others no more than one that does it once.
     ///
     /// # Errors
-    /// ESTALE if that is outside, because `directory` was moved out of what was attached (or lies more than 4096
+    /// ESTALE if that is outside, because `directory` was moved out of what was attached (or lies more than 512
     /// directories deep); what [`FileSystem::parent`] says.
     pub fn parent(
         &self,
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_up_is_checked_for_4096_directories() {
+    fn the_way_up_is_checked_for_so_many_directories() {
         let mut tree = Tree::new();
         let root = tree.add(ROOT, "attached", FileKind::Directory, b"");
         let mut path = vec![root];

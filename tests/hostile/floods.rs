@@ -68,9 +68,9 @@ const CHEAP: [Flood; 5] = [
 /// so that it waits for one at least.
 const EXPENSIVE: [Flood; 5] = [
     (LONG_CHAINS, |_| vec![bytes(Tgetattr { fid: HOME, request_mask: GetattrMask::all() })]),
-    ("walks of 15 steps up from 4000 directories deep", |a| {
+    ("walks of 15 steps up from 500 directories deep", |a| {
         let fid = Fid(7);
-        names::descend(a, HOME, fid, 4000);
+        names::descend(a, HOME, fid, 500);
         let up = [&b".."[..]; 15];
         let wnames = [&up[..], &[b"nothing"]].concat();
         vec![bytes(Twalk { fid, newfid: Fid(8), wnames: Names::new(&wnames).unwrap() })]

@@ -14,6 +14,8 @@ use Expected::Serves;
 
 /// Directories below each other: more than there may be between one and what was attached.
 pub const DEEP: usize = 4200;
+/// How deep below what is attached `..` is taken, nearly.
+const WAY_BACK: usize = 500;
 /// Of these, as many as one batch of requests makes.
 const BATCH: usize = 30;
 
@@ -186,9 +188,9 @@ pub const CASES: &[Case] = &[
         dig(a);
         // As deep as the way back is known, and deeper.
         let (near, far) = (Fid(1), Fid(2));
-        descend(a, HOME, near, 4000);
+        descend(a, HOME, near, WAY_BACK);
         assert_eq!(walked(a, near, Fid(3), &[&b".."[..]; 16]), 16);
-        descend(a, near, far, DEEP - 4000);
+        descend(a, near, far, DEEP - WAY_BACK);
         a.refused(Errno::ESTALE, walk(far, Fid(6), &[b".."]));
         let path = [&b"/hostile"[..], &b"/d".repeat(4000)].concat();
         a.done(attach(Fid(4), &path));
