@@ -22,7 +22,7 @@ use crate::{names, percentile};
 
 /// How many times as long the other client may wait in the median, beside a flood of [`CHEAP`] requests. Mostly it waits for the rest of a
 /// turn of the attacker's ring, which is several of its own requests long; and the machine is slow, at times.
-const MOST: f64 = 15.0;
+const MOST: f64 = 40.0;
 
 /// Chains in flight of [`CHEAP`] requests, and of those in [`EXPENSIVE`]; each has two descriptors.
 const MANY: u16 = 512;
