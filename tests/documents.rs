@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Where the code is that serves.
+const SERVED: [&str; 3] = ["src", "boot/src", "host/src"];
+
 /// The root of the repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
@@ -26,24 +29,29 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     lines.flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
-/// All sources below the directory.
-fn sources(directory: &Path, found: &mut String) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push_str(&fs::read_to_string(&path).unwrap());
-        }
+/// All sources below the place, or the one that it is, in order.
+fn rust_files(place: &Path) -> Vec<PathBuf> {
+    if place.is_file() {
+        return vec![place.to_owned()];
     }
+    let mut files: Vec<PathBuf> = fs::read_dir(place)
+        .unwrap()
+        .flat_map(|entry| rust_files(&entry.unwrap().path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// What all sources below the directories say.
+fn code_of(directories: &[&str]) -> String {
+    let files = directories.iter().flat_map(|directory| rust_files(&root().join(directory)));
+    files.map(|file| fs::read_to_string(file).unwrap()).collect()
 }
 
 #[test]
 fn the_tests_that_the_documents_name_are_in_the_sources() {
-    let mut code = String::new();
-    for directory in ["src", "boot/src", "host/src", "tests", "fuzz"] {
-        sources(&root().join(directory), &mut code);
-    }
+    let code = code_of(&["src", "boot/src", "host/src", "tests", "fuzz"]);
     // A test's name is a sentence. The few statistics that look like one are in the sources as well.
     let is_test = |name: &&str| {
         name.matches('_').count() >= 4
@@ -85,37 +93,23 @@ fn served_code(file: &Path) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// All files below the directory, or the one file, that are not tests of their neighbours.
-fn served_files(place: &Path) -> Vec<PathBuf> {
-    if place.is_file() {
-        return vec![place.to_owned()];
-    }
-    let mut code = String::new();
-    for directory in ["src", "boot/src", "host/src"] {
-        sources(&root().join(directory), &mut code);
-    }
-    let tests: BTreeSet<String> = test_modules(&code).collect();
-    let is_test = |path: &Path| {
-        path.file_stem().and_then(|name| name.to_str()).is_some_and(|name| tests.contains(name))
-    };
-    let mut files: Vec<PathBuf> = fs::read_dir(place)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| !is_test(path))
-        .flat_map(|path| if path.is_dir() { served_files(&path) } else { vec![path] })
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .collect();
-    files.sort();
-    files
+/// Names of the modules that are built for tests only.
+fn test_modules() -> BTreeSet<String> {
+    let code = code_of(&SERVED);
+    let declared = code.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
+        let (_, name) = rest.split_once('\n')?.0.split_once("mod ")?;
+        Some(name.strip_suffix(';')?.to_owned())
+    });
+    declared.collect()
 }
 
-/// Names of the modules that are built for tests only, as `text` declares them.
-fn test_modules(text: &str) -> impl Iterator<Item = String> {
-    text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| {
-        let (declared, _) = rest.split_once('\n')?;
-        let (_, name) = declared.split_once("mod ")?;
-        Some(name.strip_suffix(';')?.to_owned())
-    })
+/// All sources below the place, or the one that it is, but for those of the modules `tests`.
+fn served_files(place: &Path, tests: &BTreeSet<String>) -> Vec<PathBuf> {
+    let is_test = |file: &PathBuf| {
+        let below = file.strip_prefix(place).unwrap().with_extension("");
+        below.iter().any(|name| name.to_str().is_some_and(|name| tests.contains(name)))
+    };
+    rust_files(place).into_iter().filter(|file| !is_test(file)).collect()
 }
 
 /// The lines of a table of `docs/threat-model.md` whose first cell is a quoted path: that, and the number behind it.
@@ -136,8 +130,9 @@ fn figures(heading: &str) -> Vec<(String, usize)> {
 fn the_table_of_unsafe_code_is_right() {
     let told = figures("| file | `unsafe` |");
     let mut found = Vec::new();
-    for place in ["src", "boot/src", "host/src"] {
-        for file in served_files(&root().join(place)) {
+    let tests = test_modules();
+    for place in SERVED {
+        for file in served_files(&root().join(place), &tests) {
             let uses = |line: &String| {
                 ["unsafe {", "unsafe impl", "unsafe extern"]
                     .iter()
@@ -158,9 +153,10 @@ fn the_table_of_unsafe_code_is_right() {
 fn the_table_of_code_that_takes_hostile_bytes_is_right_within_a_tenth() {
     let told = figures("| code | lines |");
     assert!(told.len() >= 5, "{told:?}");
+    let tests = test_modules();
     for (place, lines) in told {
         let found: usize =
-            served_files(&root().join(&place)).iter().map(|file| served_code(file).len()).sum();
+            served_files(&root().join(&place), &tests).iter().map(|file| served_code(file).len()).sum();
         assert!(found.abs_diff(lines) * 10 <= found, "{place} has {found} lines, and {lines} are told");
     }
 }

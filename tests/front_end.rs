@@ -3,6 +3,7 @@
 //! Clients without Linux: vhost-user front ends drive the server through its sockets, in either mode. Those that mean harm are in
 //! `hostile.rs`.
 
+#[macro_use]
 mod support;
 
 use std::time::Duration;
@@ -30,9 +31,7 @@ fn session(requests: Requests) -> Client<RingTransport> {
 
 /// A front end with a session; the front end must live as long as the session is used.
 fn client(volume: &Volume, socket: usize) -> (FrontEnd, Client<RingTransport>) {
-    let mut front_end = connect(volume, socket, Options::default());
-    let requests = front_end.start().expect("the ring");
-    (front_end, session(requests))
+    support::session(&volume.socket(socket), Options::default(), PATIENCE)
 }
 
 #[track_caller]
@@ -45,18 +44,6 @@ fn is_served(client: &mut Client<RingTransport>) {
 #[track_caller]
 fn runs(server: &mut RunningServer) {
     assert_eq!(server.wait_for(Duration::ZERO).unwrap(), None, "{}", server.name());
-}
-
-/// Each of these is a test of both modes.
-macro_rules! in_both_modes {
-    ($($name:ident)*) => {
-        mod vm {
-            $(#[test] fn $name() { super::$name(super::Mode::Vm); })*
-        }
-        mod host {
-            $(#[test] fn $name() { super::$name(super::Mode::Host); })*
-        }
-    };
 }
 
 fn a_client_finds_the_mount_tag_and_the_features(mode: Mode) {

@@ -27,6 +27,7 @@ mod races;
 mod rings;
 #[path = "hostile/sessions.rs"]
 mod sessions;
+#[macro_use]
 mod support;
 #[path = "hostile/witness.rs"]
 mod witness;
@@ -69,10 +70,7 @@ impl Drop for Named {
 
 /// A ring of the server's socket at `path`, with a session.
 fn session(path: &std::path::Path) -> (FrontEnd, Client<RingTransport>) {
-    let mut front_end = FrontEnd::connect(path, Options::default()).expect("the front end");
-    let requests = front_end.start().expect("the ring");
-    let client = Client::new(RingTransport::new(requests, PATIENCE), u32::MAX).expect("the session");
-    (front_end, client)
+    support::session(path, Options::default(), PATIENCE)
 }
 
 /// What a percentage of `latencies` is at most, in microseconds.
@@ -151,16 +149,6 @@ fn hostile_clients_hurt_nobody_but_themselves(mode: Mode) {
     is_clean(&volume.path());
 }
 
-mod vm {
-    #[test]
-    fn hostile_clients_hurt_nobody_but_themselves() {
-        super::hostile_clients_hurt_nobody_but_themselves(super::Mode::Vm);
-    }
-}
-
-mod host {
-    #[test]
-    fn hostile_clients_hurt_nobody_but_themselves() {
-        super::hostile_clients_hurt_nobody_but_themselves(super::Mode::Host);
-    }
+in_both_modes! {
+    hostile_clients_hurt_nobody_but_themselves
 }

@@ -30,9 +30,7 @@ type Session = (FrontEnd, Client<RingTransport>);
 
 /// A client of the socket at `path`; the front end must live as long as the session is used.
 fn connected(path: &Path, options: Options) -> Session {
-    let mut front_end = FrontEnd::connect(path, options).expect("the front end");
-    let requests = front_end.start().expect("the ring");
-    (front_end, Client::new(RingTransport::new(requests, PATIENCE), u32::MAX).expect("the session"))
+    support::session(path, options, PATIENCE)
 }
 
 fn client(volume: &Volume, socket: usize) -> Session {

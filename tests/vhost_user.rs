@@ -8,6 +8,7 @@
 mod liar;
 #[path = "vhost_user/lies.rs"]
 mod lies;
+#[macro_use]
 mod support;
 
 use std::fs;
@@ -39,9 +40,7 @@ impl Scene {
     fn new(mode: Mode) -> Self {
         let volume = Volume::new();
         let server = volume.server(mode, 2);
-        let mut front_end = FrontEnd::connect(&volume.socket(1), Options::default()).unwrap();
-        let transport = RingTransport::new(front_end.start().unwrap(), PATIENCE);
-        let witness = Client::new(transport, u32::MAX).unwrap();
+        let (front_end, witness) = support::session(&volume.socket(1), Options::default(), PATIENCE);
         Self { volume, server, mode, witness, _front_end: front_end, lies: 0, longest: Duration::ZERO }
     }
 
@@ -66,9 +65,7 @@ impl Scene {
 
     /// A whole client is served where the lies were told.
     fn ends_well(mut self) {
-        let mut front_end = FrontEnd::connect(&self.volume.socket(0), Options::default()).unwrap();
-        let transport = RingTransport::new(front_end.start().unwrap(), PATIENCE);
-        let mut client = Client::new(transport, u32::MAX).unwrap();
+        let (_front_end, mut client) = support::session(&self.volume.socket(0), Options::default(), PATIENCE);
         let (root, _) = client.attach(b"").unwrap();
         assert_eq!(client.read_file(root, b"hello").unwrap(), b"Hello, skerry!\n");
         self.is_served_last();
@@ -197,18 +194,6 @@ fn no_descriptor_of_a_liar_stays_in_the_process_of_host_mode() {
         }
     }
     scene.ends_well();
-}
-
-/// Each of these is a test of both modes.
-macro_rules! in_both_modes {
-    ($($name:ident)*) => {
-        mod vm {
-            $(#[test] fn $name() { super::$name(super::Mode::Vm); })*
-        }
-        mod host {
-            $(#[test] fn $name() { super::$name(super::Mode::Host); })*
-        }
-    };
 }
 
 in_both_modes! {

@@ -16,6 +16,7 @@ use skerry::wire::{
     Tsetattr, UnlinkFlags, XattrFlags,
 };
 use skerry_host::client::{Client, ClientError, RingTransport};
+use skerry_host::front_end::Options;
 use support::{Volume, is_clean, is_recoverable, judge, pattern};
 
 const ENOENT: u32 = 2;
@@ -346,12 +347,10 @@ fn nothing_that_was_answered_is_lost_when_the_service_vm_is_killed_at_work() {
 
 #[test]
 fn a_client_of_the_bridge_writes_and_the_bridge_leaves_a_clean_volume() {
-    use skerry_host::front_end::{FrontEnd, Options};
     let volume = Volume::new();
     let bridge = volume.bridge(1);
-    let mut front_end = FrontEnd::connect(&volume.socket(0), Options::default()).unwrap();
-    let transport = RingTransport::new(front_end.start().unwrap(), Duration::from_secs(20));
-    let mut client = Client::new(transport, u32::MAX).unwrap();
+    let (front_end, mut client) =
+        support::session(&volume.socket(0), Options::default(), Duration::from_secs(20));
     change_everything(&mut client);
     has_everything(&mut client);
     drop((client, front_end));

@@ -39,18 +39,11 @@ pub fn leaf(number: u32) -> Option<CpuidResult> {
 /// user's, and UMIP, by which code without privilege does not learn where the descriptor tables are. There are no such pages and there is no such
 /// code: should damage to the page tables make some, they are of less use. Called with page tables that map nothing as a user's.
 pub fn protect() {
-    let features = leaf(STRUCTURED_FEATURES);
+    let Some(features) = leaf(STRUCTURED_FEATURES) else { return };
     let mut protections = Cr4Flags::empty();
-    for (is_there, protection) in [
-        (
-            features.is_some_and(|leaf| leaf.ebx & EBX_SMEP != 0),
-            Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION,
-        ),
-        (features.is_some_and(|leaf| leaf.ebx & EBX_SMAP != 0), Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
-        (features.is_some_and(|leaf| leaf.ecx & ECX_UMIP != 0), Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
-    ] {
-        protections.set(protection, is_there);
-    }
+    protections.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.ebx & EBX_SMEP != 0);
+    protections.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.ebx & EBX_SMAP != 0);
+    protections.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.ecx & ECX_UMIP != 0);
     // SAFETY: the processor has what is set. It takes away only the use of a user's pages, of which there are none (the caller's
     // word), and from code without privilege, of which there is none.
     unsafe { Cr4::update(|flags| flags.insert(protections)) };

@@ -7,7 +7,6 @@ use alloc::boxed::Box;
 use skerry::ext4::Volume;
 use skerry::fs::synth::ControlTree;
 use skerry::fs::volume_state::VolumeState;
-use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::MappedRegion;
 use skerry::poll::{DEFAULT_BOUND, Poll};
 use skerry::server::{ExportList, Exports, LockTable};
@@ -52,7 +51,7 @@ pub struct Service {
 impl Service {
     /// Joins the parts.
     pub fn new(volume: ServedVolume, list: ExportList, control: Control, clients: Clients) -> Self {
-        let state = VolumeState::new(is_writable(&volume));
+        let state = VolumeState::default();
         let locks = LockTable::default();
         let poll = Poll::new(DEFAULT_BOUND, clock::nanoseconds_since_start());
         Self { volume, state, list, locks, control, clients, scratch: Box::default(), poll }
@@ -87,9 +86,7 @@ impl Service {
         let Self { volume, state, control, clients, list, locks, scratch, poll } = self;
         let mut served = false;
 
-        state.locks = locks.len();
-        state.errors = volume.errors_found();
-        state.writable = is_writable(volume);
+        state.look_at(volume, locks.len(), volume.errors_found());
         let mut plane = Plane { clients, volume: state, poll };
         let mut tree = ControlTree(&mut plane);
         let mut exports = Exports::new(volume, list, locks).with_control(&mut tree);
@@ -98,7 +95,6 @@ impl Service {
         // The reply is on its way, but the next one comes after this.
         if state.take_rest_wanted() {
             state.set_rest(volume.rest());
-            state.writable = is_writable(volume);
         }
 
         let mut exports = Exports::new(volume, list, locks);
@@ -120,10 +116,6 @@ impl Service {
         }
         came
     }
-}
-
-fn is_writable(volume: &ServedVolume) -> bool {
-    volume.check_writable(volume.root()) != Err(Errno::EROFS)
 }
 
 /// Whether requests were served; a fault is told once, because a ring that faulted is not looked at again.

@@ -4,26 +4,26 @@
 
 use core::fmt;
 
-use super::Errno;
+use super::{Errno, FileSystem};
 
 /// How the volume stands, for those who look after it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct VolumeState {
     /// Whether it can be changed.
-    pub writable: bool,
+    writable: bool,
     /// Locked ranges of its files.
-    pub locks: usize,
+    locks: usize,
     /// How often damage was found since it was mounted.
-    pub errors: u32,
+    errors: u32,
     rest_wanted: bool,
     last_rest: Option<Result<(), Errno>>,
 }
 
 impl VolumeState {
-    /// Nobody wants it to rest.
-    #[must_use]
-    pub fn new(writable: bool) -> Self {
-        Self { writable, locks: 0, errors: 0, rest_wanted: false, last_rest: None }
+    /// Notes how `volume` stands, with so many `locks`, and in which so many `errors` were found: before anybody is told.
+    pub fn look_at(&mut self, volume: &dyn FileSystem, locks: usize, errors: u32) {
+        self.writable = volume.check_writable(volume.root()) != Err(Errno::EROFS);
+        (self.locks, self.errors) = (locks, errors);
     }
 
     /// Has it brought to rest before the next request.
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_wish_for_rest_is_told_once_and_what_came_of_it_always() {
-        let mut state = VolumeState::new(true);
+        let mut state = VolumeState { writable: true, ..VolumeState::default() };
         assert_eq!(state.to_string(), "access writable\nlocks 0\nerrors 0\nlast_rest never\n");
         state.want_rest();
         assert!(state.take_rest_wanted() && !state.take_rest_wanted());

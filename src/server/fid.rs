@@ -174,13 +174,6 @@ impl FidTable {
         if self.retaining < most { Ok(()) } else { Err(Errno::EMFILE) }
     }
 
-    /// Counts that `added` is in the table, and `removed` is not any more.
-    fn count_retaining(&mut self, added: Option<Handle>, removed: Option<Handle>) {
-        let retains =
-            |handle: Option<Handle>| usize::from(handle.is_some_and(|handle| handle.state.retains()));
-        self.retaining = self.retaining.saturating_add(retains(added)).saturating_sub(retains(removed));
-    }
-
     /// Number of fids in use.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -258,7 +251,7 @@ impl FidTable {
         *own_next = *head;
         *head = position;
         self.count += 1;
-        self.count_retaining(Some(handle), None);
+        self.retaining += usize::from(handle.state.retains());
         Ok(())
     }
 
@@ -270,7 +263,9 @@ impl FidTable {
         let position = self.find(fid).ok_or(Errno::EBADF)?;
         let place = self.handles.get_mut(usize::from(position)).ok_or(Errno::EBADF)?;
         let before = core::mem::replace(place, handle);
-        self.count_retaining(Some(handle), Some(before));
+        let (after, before) = (handle.state.retains(), before.state.retains());
+        self.retaining =
+            self.retaining.saturating_add(usize::from(after)).saturating_sub(usize::from(before));
         Ok(())
     }
 
@@ -298,7 +293,7 @@ impl FidTable {
         *link.ok_or(Errno::EBADF)? = after;
         self.freed = position;
         self.count -= 1;
-        self.count_retaining(None, Some(removed));
+        self.retaining -= usize::from(removed.state.retains());
         Ok(removed)
     }
 

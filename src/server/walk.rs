@@ -90,8 +90,7 @@ fn take_step(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::client::LINK;
-    use crate::server::client::{Client, DEEP, FILE, LEAF, SUB};
+    use crate::server::client::{Client, DEEP, FILE, LEAF, LINK, SUB};
     use crate::server::tree::ROOT;
     use crate::wire::{Fid, OpenFlags};
     use std::vec;

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use skerry_host::bridge::{self, Bridge};
 use skerry_host::client::{Client, RingTransport};
+use skerry_host::front_end::{self, FrontEnd};
 use skerry_host::running_server::{self, RunningServer};
 use skerry_host::serve;
 use skerry_host::service_vm::{self, ServiceVm};
@@ -96,6 +97,31 @@ pub enum Mode {
     Vm,
     /// In a process of the host.
     Host,
+}
+
+/// Each of these, a function of a [`Mode`], is a test of both modes.
+#[allow(unused_macros, reason = "as the rest of this module")]
+macro_rules! in_both_modes {
+    ($($name:ident)*) => {
+        mod vm {
+            $(#[test] fn $name() { super::$name($crate::support::Mode::Vm); })*
+        }
+        mod host {
+            $(#[test] fn $name() { super::$name($crate::support::Mode::Host); })*
+        }
+    };
+}
+
+/// A session over a ring of the server's socket at `path`, which waits for answers with `patience`. The front end must live as long
+/// as the session is used.
+pub fn session(
+    path: &Path,
+    options: front_end::Options,
+    patience: Duration,
+) -> (FrontEnd, Client<RingTransport>) {
+    let mut front_end = FrontEnd::connect(path, options).expect("the front end");
+    let transport = RingTransport::new(front_end.start().expect("the ring"), patience);
+    (front_end, Client::new(transport, u32::MAX).expect("the session"))
 }
 
 /// A volume in a directory of its own.

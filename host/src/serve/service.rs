@@ -78,12 +78,12 @@ impl Service {
             ext4::Volume::mount_writable(region, clock::now)
         };
         let volume = volume.map_err(|error| anyhow!("volume {}: {error}", path.display()))?;
-        let readonly = is_readonly(&volume);
+        let readonly = volume.check_writable(volume.root()) == Err(Errno::EROFS);
         let served = Served {
             volume,
             locks: LockTable::default(),
             scratch: Box::default(),
-            state: VolumeState::new(!readonly),
+            state: VolumeState::default(),
             slots: Vec::new(),
             polls: Vec::new(),
         };
@@ -128,9 +128,7 @@ impl Service {
         }
         let mut wish = Wish::default();
         let drained = if control {
-            state.locks = locks.len();
-            state.errors = volume.errors_found();
-            state.writable = !is_readonly(volume);
+            state.look_at(volume, locks.len(), volume.errors_found());
             let mut plane = Plane { setting: self.setting, slots, polls: all_polls, volume: state };
             let mut tree = ControlTree(&mut plane);
             let mut exports = Exports::new(volume, &self.list, locks).with_control(&mut tree);
@@ -142,7 +140,6 @@ impl Service {
         // The reply is on its way, but the next one comes after this.
         if state.take_rest_wanted() {
             state.set_rest(volume.rest());
-            state.writable = !is_readonly(volume);
         }
         note(slots, slot, connection);
         (drained, wish.0)
@@ -170,8 +167,4 @@ fn note(slots: &mut [Status], slot: usize, connection: &Connection) {
         let status = connection.status();
         *place = Status { next: status.next.or(place.next), ..status };
     }
-}
-
-fn is_readonly(volume: &ext4::Volume<VolumeRegion>) -> bool {
-    volume.check_writable(volume.root()) == Err(Errno::EROFS)
 }
