@@ -29,10 +29,12 @@ const AT_A_TIME: usize = 2;
 const TOLD: usize = 12;
 
 /// What the kernel logs of a volume that is in order (its fs/ext4/super.c, orphan.c).
-const IN_ORDER: [&str; 8] = [
+const IN_ORDER: [&str; 9] = [
     ": mounted filesystem",
-    // That it was mounted is told of ten volumes in five seconds at most.
+    // Of ten mounts and unmounts in five seconds at most it is told; then follows, under the name of
+    // whichever comes next, how many were left out. Left out complaints (`EXT4-fs: `) are not in order.
     "EXT4-fs mount: ",
+    "EXT4-fs unmount: ",
     ": unmounting filesystem",
     ": recovery complete",
     "orphan inode deleted",
