@@ -17,7 +17,7 @@ use crate::ext4::testing::{Image, NOON, TestVolume, pattern, set_superblock, too
 use crate::ext4::{Volume, inode};
 use crate::fs::{Caller, FileSystem, NewFile, NewKind, Node, Removal};
 
-/// Bytes of a block of every sample.
+/// Bytes of a block of the samples that have the smallest, which are most.
 pub(super) const BLOCK: usize = 1024;
 /// A file that no lie but those of the superblock and the first directories is about; and what is in it.
 pub(super) const HEALTHY: [&str; 2] = ["healthy", "data"];
@@ -53,8 +53,8 @@ impl Sample {
     /// What the fields of `structure` may claim.
     pub(super) fn targets(&self, structure: &Structure) -> Targets {
         Targets {
-            block_size: BLOCK as u64,
-            own_block: (structure.place / BLOCK) as u64,
+            block_size: self.seals.block_size as u64,
+            own_block: (structure.place / self.seals.block_size) as u64,
             blocks: self.blocks.clone(),
             own_inode: structure.inode.into(),
             inodes: self.inodes.clone(),
@@ -62,19 +62,20 @@ impl Sample {
     }
 }
 
-/// The files of the samples. Names are as short as they may be where their number matters.
-fn fill(root: &Path) {
+/// The files of a sample with blocks of `block_size` bytes. Names are as short as they may be where their number matters.
+fn fill(root: &Path, block_size: usize) {
     let write = |path: &str, content: &[u8]| std::fs::write(root.join(path), content).unwrap();
     std::fs::create_dir(root.join(HEALTHY[0])).unwrap();
     write(&HEALTHY.join("/"), &pattern(HEALTHY_LENGTH));
     write("small", b"a few bytes");
     write("plain", &pattern(5000));
     // Every second block is a hole: an extent each.
-    let comb: Vec<u8> = (0..1400usize).flat_map(|index| [u8::from(index % 2 == 0); BLOCK]).collect();
+    let comb: Vec<u8> =
+        (0..1400usize).flat_map(|index| std::iter::repeat_n(u8::from(index % 2 == 0), block_size)).collect();
     let file = std::fs::File::create(root.join("comb")).unwrap();
     file.set_len(comb.len() as u64).unwrap();
-    for (index, piece) in comb.chunks(BLOCK).enumerate().step_by(2) {
-        std::os::unix::fs::FileExt::write_all_at(&file, piece, (index * BLOCK) as u64).unwrap();
+    for (index, piece) in comb.chunks(block_size).enumerate().step_by(2) {
+        std::os::unix::fs::FileExt::write_all_at(&file, piece, (index * block_size) as u64).unwrap();
     }
     std::fs::create_dir_all(root.join("one/two/three")).unwrap();
     write("one/two/leaf", b"leaf");
@@ -85,7 +86,8 @@ fn fill(root: &Path) {
     for orphan in ["orphan1", "orphan2"] {
         write(orphan, &pattern(3000));
     }
-    // Four names of this length fill a block: an index of two levels needs more than 123 blocks, one of one level less.
+    // Four names of this length fill a block of 1 KiB: an index of two levels needs more than 123 blocks, one of one level less. Of 4 KiB
+    // blocks both have one level.
     for (directory, names) in [("many", 620), ("some", 40)] {
         std::fs::create_dir(root.join(directory)).unwrap();
         for name in 0..names {
@@ -95,9 +97,15 @@ fn fill(root: &Path) {
     }
 }
 
+/// A volume of three groups, with 1 KiB blocks.
 fn image(options: &[&str], extents: bool) -> Image {
-    let fixed = ["-b", "1024", "-J", "size=1", "-N", "512", "-g", "4096", "-U", UUID];
-    let image = Image::new("12M", &[&fixed[..], options].concat(), fill);
+    let fixed = ["-b", "1024", "-J", "size=1", "-g", "4096"];
+    image_of("12M", BLOCK, &[&fixed[..], options].concat(), extents)
+}
+
+fn image_of(size: &str, block_size: usize, options: &[&str], extents: bool) -> Image {
+    let fixed = ["-N", "512", "-U", UUID];
+    let image = Image::new(size, &[&fixed[..], options].concat(), |root| fill(root, block_size));
     if !extents {
         let output = tool("tune2fs").args(["-O", "extents", &image.file()]).output();
         let output =
@@ -119,18 +127,38 @@ fn image(options: &[&str], extents: bool) -> Image {
 fn seals(bytes: &[u8]) -> seal::Volume {
     let superblock = &bytes[1024..2048];
     let uuid: [u8; 16] = bytes_at(superblock, 0x68);
+    let block_size = BLOCK << le32(superblock, 0x18);
+    let incompat = le32(superblock, 0x60);
+    let descriptor_size = if incompat & 0x80 == 0 { 32 } else { usize::from(le16(superblock, 0xfe)) };
+    let (first, blocks_per_group) = (le32(superblock, 0x14), le32(superblock, 0x20));
+    let groups = (le32(superblock, 4) - first).div_ceil(blocks_per_group);
+    let in_a_block = u32::try_from(block_size / descriptor_size).unwrap();
+    let descriptors = (0..groups).map(|group| {
+        let (block, index) = (group / in_a_block, group % in_a_block);
+        let block = if incompat & 0x10 == 0 {
+            first + 1 + block
+        } else {
+            // With meta_bg: in the first of the groups that it describes, behind a copy of the superblock.
+            let group = block * in_a_block;
+            first + group * blocks_per_group + u32::from(has_superblock(group))
+        };
+        block as usize * block_size + index as usize * descriptor_size
+    });
     seal::Volume {
+        block_size,
         seed: crc32c(u32::MAX, &uuid),
         journal_seed: 0,
-        descriptors: 2 * BLOCK,
-        descriptor_size: if le32(superblock, 0x60) & 0x80 == 0 {
-            32
-        } else {
-            usize::from(le16(superblock, 0xfe))
-        },
+        descriptors: descriptors.collect(),
+        descriptor_size,
         inodes_per_group: le32(superblock, 0x28),
-        blocks_per_group: le32(superblock, 0x20),
+        blocks_per_group,
     }
+}
+
+/// Whether a group begins with a copy of the superblock (`sparse_super`): 0, 1, and powers of 3, 5, 7.
+fn has_superblock(group: u32) -> bool {
+    let is_power_of = |base: u32| (0..20).any(|exponent| base.checked_pow(exponent) == Some(group));
+    group == 0 || [3, 5, 7].into_iter().any(is_power_of)
 }
 
 fn bytes_at<const N: usize>(raw: &[u8], offset: usize) -> [u8; N] {
@@ -201,22 +229,34 @@ impl Collector {
                 Ok(())
             })
             .unwrap();
-        usize::try_from(physical.unwrap()).unwrap() * BLOCK
+        usize::try_from(physical.unwrap()).unwrap() * self.seals.block_size
+    }
+
+    /// Where the block is whose number stands at `place`.
+    fn block_named_at(&self, place: usize) -> usize {
+        le32(&self.bytes, place) as usize * self.seals.block_size
+    }
+
+    /// What the last 1024 bytes of the block at `place` begin with: the tables of what ends a block count from there.
+    fn end_of(&self, place: usize) -> usize {
+        place + self.seals.block_size - 1024
     }
 
     fn collect(&mut self) {
         self.add("superblock", format::SUPERBLOCK, 1024, Seal::Superblock, 0);
         self.on_the_way();
-        for group in [0, 1, 2] {
-            let place = 2 * BLOCK + group as usize * self.seals.descriptor_size;
+        let groups = self.seals.descriptors.len();
+        // Of the first three, and of a block of descriptors that lies elsewhere.
+        for group in [0, 1, 2, 32, 33].into_iter().filter(|group| *group < groups) {
+            let place = self.seals.descriptors[group];
+            let group = u32::try_from(group).unwrap();
             self.add("group descriptor", format::GROUP, place, Seal::Group(group), 0);
             self.on_the_way();
             if self.seals.descriptor_size >= 64 {
                 self.add("group descriptor, high halves", format::GROUP_HIGH, place, Seal::Group(group), 0);
                 self.on_the_way();
             }
-            let block = |field| le32(&self.bytes, place + field) as usize * BLOCK;
-            let (blocks, inodes) = (block(0), block(4));
+            let (blocks, inodes) = (self.block_named_at(place), self.block_named_at(place + 4));
             // A bitmap that was never written has no checksum.
             let bg_flags = if self.summed { le16(&self.bytes, place + 0x12) } else { 0 };
             if bg_flags & 2 == 0 {
@@ -237,7 +277,7 @@ impl Collector {
             Seal::Inode(attributed),
             attributed,
         );
-        let block = le32(&self.bytes, inode + 0x68) as usize * BLOCK;
+        let block = self.block_named_at(inode + 0x68);
         assert_ne!(block, 0, "a block of attributes");
         self.add("attribute block, header", format::ATTRIBUTE_HEADER, block, Seal::Attributes, attributed);
         self.add("attribute block, entry", format::ATTRIBUTE_ENTRY, block, Seal::Attributes, attributed);
@@ -289,23 +329,26 @@ impl Collector {
             let inode = place - inode::BLOCK_OFFSET;
             self.add("block map", format::BLOCK_MAP, inode, Seal::Inode(comb), comb);
             for (slot, name) in [(12, "indirect block"), (13, "double indirect block")] {
-                let block = le32(&self.bytes, place + slot * 4) as usize * BLOCK;
+                let block = self.block_named_at(place + slot * 4);
                 self.add(name, format::INDIRECT, block, Seal::None, comb);
             }
             return;
         }
-        for (depth, name) in
-            [(2, "extent tree, root"), (1, "extent tree, index block"), (0, "extent tree, leaf block")]
-        {
+        let levels: &[(u16, &str)] = if self.seals.block_size == BLOCK {
+            &[(2, "extent tree, root"), (1, "extent tree, index block"), (0, "extent tree, leaf block")]
+        } else {
+            &[(1, "extent tree, root"), (0, "extent tree, leaf block")]
+        };
+        for (position, &(depth, name)) in levels.iter().enumerate() {
             assert_eq!(le16(&self.bytes, place + 6), depth, "of the tree");
-            let seal = || if depth == 2 { Seal::Inode(comb) } else { Seal::ExtentNode(comb) };
+            let seal = || if position == 0 { Seal::Inode(comb) } else { Seal::ExtentNode(comb) };
             self.add(name, format::EXTENT_HEADER, place, seal(), comb);
             let entries = if depth > 0 { format::EXTENT_INDEX } else { format::EXTENT_LEAF };
             self.add(name, entries, place, seal(), comb);
-            if depth < 2 {
-                self.add(name, format::EXTENT_TAIL, place, seal(), comb);
+            if position > 0 {
+                self.add(name, format::EXTENT_TAIL, self.end_of(place), seal(), comb);
             }
-            place = le32(&self.bytes, place + 0x10) as usize * BLOCK;
+            place = self.block_named_at(place + 0x10);
         }
     }
 
@@ -313,7 +356,8 @@ impl Collector {
         for (path, name) in [("", "root directory"), ("one", "directory")] {
             let number = self.number(path);
             let place = self.block(number, 0);
-            for fields in [format::DIRECTORY, format::DIRECTORY_TAIL] {
+            for (fields, place) in [(format::DIRECTORY, place), (format::DIRECTORY_TAIL, self.end_of(place))]
+            {
                 if fields == format::DIRECTORY_TAIL && !self.summed {
                     continue;
                 }
@@ -323,17 +367,23 @@ impl Collector {
                 }
             }
         }
-        for (path, levels) in [("some", 0), ("many", 1)] {
+        for (path, levels) in [("some", 0), ("many", u8::from(self.seals.block_size == BLOCK))] {
             let number = self.number(path);
             let mut place = self.block(number, 0);
             assert_eq!(self.bytes[place + 0x1e], levels, "of the index");
             self.add("index, root", format::INDEX_ROOT, place, Seal::IndexRoot(number), number);
-            self.add("index, root", format::INDEX_TAIL, place, Seal::IndexRoot(number), number);
+            self.add("index, root", format::INDEX_TAIL, self.end_of(place), Seal::IndexRoot(number), number);
             let mut below = le32(&self.bytes, place + 0x24);
             if levels == 1 {
                 place = self.block(number, below);
                 self.add("index, node", format::INDEX_NODE, place, Seal::IndexNode(number), number);
-                self.add("index, node", format::INDEX_TAIL, place, Seal::IndexNode(number), number);
+                self.add(
+                    "index, node",
+                    format::INDEX_TAIL,
+                    self.end_of(place),
+                    Seal::IndexNode(number),
+                    number,
+                );
                 below = le32(&self.bytes, place + 0xc);
             }
             place = self.block(number, below);
@@ -348,8 +398,9 @@ impl Collector {
     }
 
     fn finish(self, name: &'static str) -> Sample {
-        let descriptor = |field| u64::from(le32(&self.bytes, 2 * BLOCK + field));
-        let count = u64::from(le32(&self.bytes, 1024 + 4));
+        let descriptor = |field| u64::from(le32(&self.bytes, self.seals.descriptors[0] + field));
+        let [inode_count, count] = [0, 4].map(|field| u64::from(le32(&self.bytes, 1024 + field)));
+        let block_size = self.seals.block_size;
         let journal = self.journal();
         let healthy = self.number(&HEALTHY.join("/"));
         let blocks = std::vec![
@@ -359,11 +410,11 @@ impl Collector {
             descriptor(4),
             descriptor(8),
             descriptor(8) + 5,
-            (journal[0] / BLOCK) as u64,
-            (journal[9] / BLOCK) as u64,
-            (self.block(healthy, 3) / BLOCK) as u64,
-            (self.block(inode::ROOT, 0) / BLOCK) as u64,
-            4097,
+            (journal[0] / block_size) as u64,
+            (journal[9] / block_size) as u64,
+            (self.block(healthy, 3) / block_size) as u64,
+            (self.block(inode::ROOT, 0) / block_size) as u64,
+            u64::from(self.seals.blocks_per_group) + 1,
             count - 1,
             count,
             count + 1,
@@ -378,9 +429,9 @@ impl Collector {
             u64::from(self.number("one/two")),
             u64::from(healthy),
             u64::from(self.number("fast")),
-            500,
-            512,
-            513,
+            inode_count - 12,
+            inode_count,
+            inode_count + 1,
         ];
         Sample { name, bytes: self.bytes, structures: self.structures, seals: self.seals, blocks, inodes }
     }
@@ -388,7 +439,27 @@ impl Collector {
 
 /// All that a volume can have today.
 pub(super) fn with_checksums() -> Sample {
-    let image = image(&[], true);
+    with_orphans(&image(&[], true), "with checksums")
+}
+
+/// The same with blocks of 4 KiB: the superblock lies within a block, and the descriptors in the next.
+pub(super) fn with_4_kib_blocks() -> Sample {
+    let image = image_of("16M", 4096, &["-b", "4096", "-J", "size=4", "-g", "1536"], true);
+    with_orphans(&image, "with 4 KiB blocks")
+}
+
+/// The same with meta_bg: the descriptors lie in the groups that they describe. They are short ones, without 64bit.
+pub(super) fn with_meta_bg() -> Sample {
+    let fixed = ["-b", "1024", "-J", "size=1", "-g", "256"];
+    let image = image_of("12M", BLOCK, &[&fixed[..], &["-O", "meta_bg,^resize_inode,^64bit"]].concat(), true);
+    let sample = with_orphans(&image, "with meta_bg");
+    let second = sample.seals.descriptors[32] / BLOCK;
+    assert!(second > 32 * 256, "the second block of descriptors is block {second}");
+    sample
+}
+
+/// A sample of a volume with extents and checksums, two inodes of which are on the list of orphans.
+fn with_orphans(image: &Image, name: &'static str) -> Sample {
     let numbers = ["/orphan1", "/orphan2"].map(|path| image.inode(path));
     image.debugfs("unlink /orphan1");
     let mut collector = Collector::new(image.bytes());
@@ -413,7 +484,7 @@ pub(super) fn with_checksums() -> Sample {
         collector.volume.superblock.s_journal_inum,
     );
     big_endian(&mut collector);
-    collector.finish("with checksums")
+    collector.finish(name)
 }
 
 /// A volume that once was ext3: block maps, no checksums.

@@ -4,7 +4,6 @@
 
 use std::vec::Vec;
 
-use super::sample::BLOCK;
 use crate::ext4::checksum::{crc32, crc32c};
 use crate::ext4::field::{le16, le32, put_be32, put_le16, put_le32, put_split32};
 use crate::ext4::inode;
@@ -44,13 +43,16 @@ pub(super) enum Seal {
 }
 
 /// What the seals of a volume need to know.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Volume {
+    /// Bytes of a block.
+    pub block_size: usize,
     /// The seed of its checksums.
     pub seed: u32,
     /// The seed of its journal's.
     pub journal_seed: u32,
-    pub descriptors: usize,
+    /// Where the descriptor of each group is.
+    pub descriptors: Vec<usize>,
     pub descriptor_size: usize,
     pub inodes_per_group: u32,
     pub blocks_per_group: u32,
@@ -58,13 +60,13 @@ pub(super) struct Volume {
 
 impl Volume {
     fn descriptor(&self, group: u32) -> usize {
-        self.descriptors + group as usize * self.descriptor_size
+        self.descriptors[group as usize]
     }
 
     /// Where inode `number` lies, as its group's descriptor says.
     pub(super) fn inode(&self, bytes: &[u8], number: u32) -> usize {
         let (group, index) = ((number - 1) / self.inodes_per_group, (number - 1) % self.inodes_per_group);
-        le32(bytes, self.descriptor(group) + 8) as usize * BLOCK + index as usize * 256
+        le32(bytes, self.descriptor(group) + 8) as usize * self.block_size + index as usize * 256
     }
 
     fn inode_seed(&self, bytes: &[u8], number: u32) -> u32 {
@@ -81,15 +83,20 @@ impl Volume {
 
     fn seal_bitmap(&self, bytes: &mut [u8], group: u32, field: usize, bits: u32, sum: [usize; 2]) {
         let place = self.descriptor(group);
-        let bitmap = le32(bytes, place + field) as usize * BLOCK;
+        let bitmap = le32(bytes, place + field) as usize * self.block_size;
         let value = crc32c(self.seed, &bytes[bitmap..][..bits as usize / 8]);
-        put_split32(&mut bytes[place..], sum[0], sum[1], value);
+        if self.descriptor_size < 64 {
+            put_le16(&mut bytes[place..], sum[0], u16::try_from(value & 0xffff).unwrap());
+        } else {
+            put_split32(&mut bytes[place..], sum[0], sum[1], value);
+        }
         self.seal_group(bytes, group);
     }
 
     /// Makes `seal` right for the structure in the block that begins at `place`.
     pub(super) fn apply(&self, seal: &Seal, bytes: &mut [u8], place: usize) {
-        let start = place / BLOCK * BLOCK;
+        let block_size = self.block_size;
+        let start = place / block_size * block_size;
         match *seal {
             Seal::None => {}
             Seal::Superblock => {
@@ -112,21 +119,21 @@ impl Volume {
             }
             Seal::ExtentNode(number) => {
                 let seed = self.inode_seed(bytes, number);
-                let raw = &mut bytes[start..start + BLOCK];
-                let tail = (12 + usize::from(le16(raw, 4)) * 12).min(BLOCK - 4);
+                let raw = &mut bytes[start..start + block_size];
+                let tail = (12 + usize::from(le16(raw, 4)) * 12).min(block_size - 4);
                 let sum = crc32c(seed, &raw[..tail]);
                 put_le32(raw, tail, sum);
             }
             Seal::Records(number) => {
-                let sum = crc32c(self.inode_seed(bytes, number), &bytes[start..start + BLOCK - 12]);
-                put_le32(&mut bytes[start..], BLOCK - 4, sum);
+                let sum = crc32c(self.inode_seed(bytes, number), &bytes[start..start + block_size - 12]);
+                put_le32(&mut bytes[start..], block_size - 4, sum);
             }
             Seal::IndexRoot(number) => self.seal_index(bytes, number, start, 0x20),
             Seal::IndexNode(number) => self.seal_index(bytes, number, start, 8),
             Seal::Attributes => {
-                let number = (start / BLOCK) as u64;
+                let number = (start / block_size) as u64;
                 put_le32(&mut bytes[start..], 0x10, 0);
-                let sum = crc32c(crc32c(self.seed, &number.to_le_bytes()), &bytes[start..start + BLOCK]);
+                let sum = crc32c(crc32c(self.seed, &number.to_le_bytes()), &bytes[start..start + block_size]);
                 put_le32(&mut bytes[start..], 0x10, sum);
             }
             Seal::JournalSuperblock => {
@@ -134,10 +141,10 @@ impl Volume {
                 let sum = crc32c(u32::MAX, &bytes[start..start + 1024]);
                 put_be32(&mut bytes[start..], 0xfc, sum);
             }
-            Seal::JournalTail => self.seal_journal(bytes, start, BLOCK - 4),
+            Seal::JournalTail => self.seal_journal(bytes, start, block_size - 4),
             Seal::JournalCommit => self.seal_journal(bytes, start, 0x10),
             Seal::Transaction(ref covered, commit) => {
-                let sum = covered.iter().fold(u32::MAX, |sum, at| crc32(sum, &bytes[*at..*at + BLOCK]));
+                let sum = covered.iter().fold(u32::MAX, |sum, at| crc32(sum, &bytes[*at..*at + block_size]));
                 put_be32(&mut bytes[commit..], 0x10, sum);
             }
         }
@@ -145,18 +152,19 @@ impl Volume {
 
     fn seal_index(&self, bytes: &mut [u8], number: u32, start: usize, entries: usize) {
         let seed = self.inode_seed(bytes, number);
-        let raw = &mut bytes[start..start + BLOCK];
+        let block_size = self.block_size;
+        let raw = &mut bytes[start..start + block_size];
         let end = entries + usize::from(le16(raw, entries + 2)) * 8;
         let sum = crc32c(
-            crc32c(seed, &raw[..end.min(BLOCK - 8)]),
-            &[raw[BLOCK - 8], raw[BLOCK - 7], raw[BLOCK - 6], raw[BLOCK - 5], 0, 0, 0, 0],
+            crc32c(seed, &raw[..end.min(block_size - 8)]),
+            &[raw[block_size - 8], raw[block_size - 7], raw[block_size - 6], raw[block_size - 5], 0, 0, 0, 0],
         );
-        put_le32(raw, BLOCK - 4, sum);
+        put_le32(raw, block_size - 4, sum);
     }
 
     fn seal_journal(&self, bytes: &mut [u8], start: usize, hole: usize) {
         put_be32(&mut bytes[start..], hole, 0);
-        let sum = crc32c(self.journal_seed, &bytes[start..start + BLOCK]);
+        let sum = crc32c(self.journal_seed, &bytes[start..start + self.block_size]);
         put_be32(&mut bytes[start..], hole, sum);
     }
 }
@@ -166,5 +174,9 @@ pub(super) fn check(volume: &Volume, seal: &Seal, bytes: &[u8], place: usize, na
     let mut sealed = bytes.to_vec();
     volume.apply(seal, &mut sealed, place);
     let changed = sealed.iter().zip(bytes).position(|(one, other)| one != other);
-    assert_eq!(changed.map(|at| (at / BLOCK, at % BLOCK)), None, "{name}: the seal is another");
+    assert_eq!(
+        changed.map(|at| (at / volume.block_size, at % volume.block_size)),
+        None,
+        "{name}: the seal is another"
+    );
 }

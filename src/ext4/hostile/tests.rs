@@ -135,6 +135,16 @@ fn no_lie_of_a_volume_without_checksums_does_harm() {
 }
 
 #[test]
+fn no_lie_of_a_volume_with_4_kib_blocks_does_harm() {
+    tell_all(&sample::with_4_kib_blocks());
+}
+
+#[test]
+fn no_lie_of_a_volume_with_meta_bg_does_harm() {
+    tell_all(&sample::with_meta_bg());
+}
+
+#[test]
 fn no_lie_of_a_journal_of_linux_does_harm() {
     tell_all(&sample::with_a_journal_of_linux());
 }
@@ -146,8 +156,14 @@ fn no_lie_of_a_journal_after_a_kill_does_harm() {
 
 #[test]
 fn samples_that_tell_the_truth_are_served_without_an_error() {
-    let journals = [sample::with_a_journal_of_linux(), sample::after_a_kill()];
-    for sample in [sample::with_checksums(), sample::without_checksums()].iter().chain(&journals) {
+    for sample in [
+        sample::with_checksums(),
+        sample::with_4_kib_blocks(),
+        sample::with_meta_bg(),
+        sample::without_checksums(),
+        sample::with_a_journal_of_linux(),
+        sample::after_a_kill(),
+    ] {
         let judged = judge(&sample.bytes, Expectation { healthy: true, replayed: false });
         let (verdict, _) = judged.unwrap_or_else(|fault| panic!("{}: {fault}", sample.name));
         assert_eq!(verdict, Verdict::Harmless, "{}", sample.name);
