@@ -6,7 +6,7 @@
 //! and the same messages that QEMU uses.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,6 +57,8 @@ impl Default for Options {
 /// A connection to the bridge.
 pub struct FrontEnd {
     frontend: Frontend,
+    /// The front end's, for the one message that it cannot say.
+    socket: UnixStream,
     memory: Arc<SharedMemory>,
     options: Options,
     features: u64,
@@ -69,8 +71,9 @@ impl FrontEnd {
     /// If there is nobody, or something is refused.
     pub fn connect(path: &Path, options: Options) -> Result<Self> {
         let memory = Arc::new(SharedMemory::new("skerry-client", options.memory)?);
-        let mut frontend =
-            Frontend::connect(path, 1).with_context(|| format!("connecting to {}", path.display()))?;
+        let socket =
+            UnixStream::connect(path).with_context(|| format!("connecting to {}", path.display()))?;
+        let mut frontend = Frontend::from_stream(socket.try_clone()?, 1);
         frontend.set_owner()?;
         let offered = frontend.get_features()?;
         let protocol = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
@@ -87,7 +90,7 @@ impl FrontEnd {
         // From here on every request is answered, so that an error comes back where it was made.
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         frontend.set_features(features)?;
-        Ok(Self { frontend, memory, options, features })
+        Ok(Self { frontend, socket, memory, options, features })
     }
 
     /// The features that were negotiated, with vhost-user's own bit.
@@ -166,12 +169,9 @@ impl FrontEnd {
             .into_iter()
             .flat_map(u32::to_le_bytes)
             .collect();
-        // SAFETY: the descriptor is the front end's, which has it open for as long as it lives, and that is longer than this call.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
-        let mut socket = UnixStream::from(socket.try_clone_to_owned()?);
-        socket.write_all(&message)?;
+        self.socket.write_all(&message)?;
         let mut answer = [0; 20];
-        socket.read_exact(&mut answer)?;
+        self.socket.read_exact(&mut answer)?;
         if answer[12..] != [0; 8] {
             bail!("the backend refuses to begin at {base:#x}");
         }
