@@ -12,12 +12,12 @@ use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::Region;
 use skerry::poll::PollStatistics;
 use skerry::server::{ExportList, Exports, LockTable};
-use skerry::service::{Connection, Drained, Fault, Scratch, Status, Turn};
+use skerry::service::{Connection, Drained, Fault, Scratch, Shares, Status, Turn};
 use skerry::virtq::Notify;
 
 use super::clock;
 use super::control::{Plane, Setting};
-use super::turns::Turns;
+use super::turns::{ASKING, Turns};
 use super::volume_region::{self, VolumeRegion};
 use crate::volume::Volume;
 
@@ -29,6 +29,8 @@ pub struct Service {
     setting: Setting,
     list: ExportList,
     served: Turns<Served>,
+    /// What the rings had of the time.
+    shares: Shares,
     readonly: bool,
 }
 
@@ -87,7 +89,7 @@ impl Service {
             slots: Vec::new(),
             polls: Vec::new(),
         };
-        Ok(Self { setting, list, served: Turns::new(served), readonly })
+        Ok(Self { setting, list, served: Turns::new(served), shares: Shares::new(ASKING), readonly })
     }
 
     /// Whether nothing can be written.
@@ -105,6 +107,14 @@ impl Service {
         let mut served = self.served.take();
         served.slots.push(status);
         served.polls.push(PollStatistics::default());
+    }
+
+    /// The ring of slot `slot` has requests. Returns for how many nanoseconds it is put off, as things are, because others ask too and
+    /// it had more than they; 0: it may be drained.
+    pub fn asks(&self, slot: usize) -> u64 {
+        let now = clock::nanoseconds();
+        self.shares.asks(slot, now);
+        self.shares.put_off(slot, now)
     }
 
     /// One drain of the ring of slot `slot`, when it is its turn; only with `control` are there requests for `ctl`. `polls` is how its
@@ -127,6 +137,7 @@ impl Service {
             *place = polls;
         }
         let mut wish = Wish::default();
+        let began = clock::nanoseconds();
         let drained = if control {
             state.look_at(volume, locks.len(), volume.errors_found());
             let mut plane = Plane { setting: self.setting, slots, polls: all_polls, volume: state };
@@ -137,6 +148,9 @@ impl Service {
             let mut exports = Exports::new(volume, &self.list, locks);
             connection.drain(&mut exports, scratch, &mut wish, TURN)
         };
+        if drained.is_ok_and(|drained| drained.requests > 0) {
+            self.shares.had_a_turn(slot, began, clock::nanoseconds());
+        }
         // The reply is on its way, but the next one comes after this.
         if state.take_rest_wanted() {
             state.set_rest(volume.rest());
