@@ -119,24 +119,23 @@ impl Service {
         let mut exports = Exports::new(volume, list, locks);
         heap::without_allocations(|| {
             for (number, slot) in clients.slots_mut() {
-                if shares.put_off(number, *now) > 0 {
-                    match slot.connection.has_requests() {
-                        Ok(true) => {
-                            pass.put_off = true;
-                            slot.connection.put_off();
-                            continue;
-                        }
-                        // It is drained all the same: what an earlier client held may have to be given back.
-                        Ok(false) => {}
-                        Err(fault) => tell("client", Some(number), fault),
+                match slot.connection.has_requests() {
+                    Ok(true) if shares.asks(number, *now) > 0 => {
+                        pass.put_off = true;
+                        slot.connection.put_off();
+                        continue;
                     }
+                    // One without requests is drained too: what an earlier client held may have to be given back.
+                    Ok(_) => {}
+                    Err(fault) => tell("client", Some(number), fault),
                 }
                 let mut notify = slot.notify();
                 let drained = slot.connection.drain(&mut exports, scratch, &mut notify, TURN);
                 if report("client", Some(number), drained) {
                     pass.served = true;
-                    let began = core::mem::replace(now, clock::nanoseconds_since_start());
-                    shares.had_a_turn(number, began, *now);
+                    shares.begins(*now);
+                    *now = clock::nanoseconds_since_start();
+                    shares.ends(number, *now);
                 }
             }
         });

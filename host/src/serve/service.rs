@@ -3,6 +3,7 @@
 //! The volume with its exports and locks, which the rings' threads have in turns.
 
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, anyhow};
 use skerry::ext4;
@@ -30,7 +31,7 @@ pub struct Service {
     list: ExportList,
     served: Turns<Served>,
     /// What the rings had of the time.
-    shares: Shares,
+    shares: Mutex<Shares>,
     readonly: bool,
 }
 
@@ -89,7 +90,13 @@ impl Service {
             slots: Vec::new(),
             polls: Vec::new(),
         };
-        Ok(Self { setting, list, served: Turns::new(served), shares: Shares::new(ASKING), readonly })
+        Ok(Self {
+            setting,
+            list,
+            served: Turns::new(served),
+            shares: Mutex::new(Shares::new(ASKING)),
+            readonly,
+        })
     }
 
     /// Whether nothing can be written.
@@ -109,12 +116,14 @@ impl Service {
         served.polls.push(PollStatistics::default());
     }
 
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The ring of slot `slot` has requests. Returns for how many nanoseconds it is put off, as things are, because others ask too and
     /// it had more than they; 0: it may be drained.
     pub fn asks(&self, slot: usize) -> u64 {
-        let now = clock::nanoseconds();
-        self.shares.asks(slot, now);
-        self.shares.put_off(slot, now)
+        self.shares().asks(slot, clock::nanoseconds())
     }
 
     /// One drain of the ring of slot `slot`, when it is its turn; only with `control` are there requests for `ctl`. `polls` is how its
@@ -137,7 +146,7 @@ impl Service {
             *place = polls;
         }
         let mut wish = Wish::default();
-        let began = clock::nanoseconds();
+        self.shares().begins(clock::nanoseconds());
         let drained = if control {
             state.look_at(volume, locks.len(), volume.errors_found());
             let mut plane = Plane { setting: self.setting, slots, polls: all_polls, volume: state };
@@ -148,9 +157,7 @@ impl Service {
             let mut exports = Exports::new(volume, &self.list, locks);
             connection.drain(&mut exports, scratch, &mut wish, TURN)
         };
-        if drained.is_ok_and(|drained| drained.requests > 0) {
-            self.shares.had_a_turn(slot, began, clock::nanoseconds());
-        }
+        self.shares().ends(slot, clock::nanoseconds());
         // The reply is on its way, but the next one comes after this.
         if state.take_rest_wanted() {
             state.set_rest(volume.rest());
