@@ -145,8 +145,8 @@ mod tests {
         let mut now = 1;
         while now < time {
             let before = now;
-            for ring in 0..count {
-                if asked[ring] > now {
+            for (ring, asked) in asked.iter_mut().enumerate() {
+                if *asked > now {
                     continue;
                 }
                 if rings.asks(ring, now) > 0 {
@@ -157,8 +157,8 @@ mod tests {
                 now += takes;
                 rings.ends(ring, now);
                 outcome.had[ring] += takes;
-                outcome.waits[ring].push(now - asked[ring]);
-                asked[ring] = if ring < full.len() { now } else { now + THINKS };
+                outcome.waits[ring].push(now - *asked);
+                *asked = if ring < full.len() { now } else { now + THINKS };
             }
             if now == before {
                 // A look at the rings takes time, too.
