@@ -146,10 +146,7 @@ mod tests {
         while now < time {
             let before = now;
             for (ring, asked) in asked.iter_mut().enumerate() {
-                if *asked > now {
-                    continue;
-                }
-                if rings.asks(ring, now) > 0 {
+                if *asked > now || rings.asks(ring, now) > 0 {
                     continue;
                 }
                 let takes = full.get(ring).copied().unwrap_or(SERVED);
