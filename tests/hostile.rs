@@ -21,6 +21,10 @@ mod framing;
 mod limits;
 #[path = "hostile/names.rs"]
 mod names;
+#[path = "hostile/packed.rs"]
+mod packed;
+#[path = "hostile/packed_queue.rs"]
+mod packed_queue;
 #[path = "hostile/races.rs"]
 mod races;
 #[path = "hostile/rings.rs"]
@@ -41,16 +45,21 @@ use skerry_host::running_server::{self, RunningServer};
 use support::{Mode, Volume, is_clean, pattern};
 use witness::Witness;
 
-const CASES: [&[Case]; 8] = [
+/// The list, on split rings.
+const SPLIT: [&[Case]; 9] = [
     rings::CASES,
     buffers::CASES,
     races::CASES,
+    races::SPLIT,
     framing::CASES,
     sessions::CASES,
     names::CASES,
     fids::CASES,
     limits::CASES,
 ];
+/// On packed ones: all that is about rings, and of what is about requests the part that comes close to them.
+const PACKED: [&[Case]; 6] =
+    [packed::CASES, buffers::CASES, races::CASES, framing::CASES, sessions::CASES, fids::CASES];
 
 /// How long a request may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,12 +67,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ALONE: Duration = Duration::from_secs(1);
 
 /// Says which case it was, if it fails.
-struct Named(&'static str);
+struct Named(&'static str, bool);
 
 impl Drop for Named {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the case that failed: {}", self.0);
+            let ring = if self.1 { "packed" } else { "split" };
+            eprintln!("the case that failed, on a {ring} ring: {}", self.0);
         }
     }
 }
@@ -71,6 +81,18 @@ impl Drop for Named {
 /// A ring of the server's socket at `path`, with a session.
 fn session(path: &std::path::Path) -> (FrontEnd, Client<RingTransport>) {
     support::session(path, Options::default(), PATIENCE)
+}
+
+/// Makes the attacker's directory; what was there before is put aside.
+fn make_home(path: &std::path::Path) {
+    let (_front_end, mut client) = session(path);
+    let (root, _) = client.attach(b"").unwrap();
+    if client.walk_path(root, b"hostile").is_ok() {
+        client.renameat((root, b"hostile"), (root, b"hostile-before")).unwrap();
+    }
+    client.mkdir(root, b"hostile", 0o755, 0).unwrap();
+    let home = client.walk_path(root, b"hostile").unwrap();
+    client.create_file(home, b"bytes", &pattern(100_000)).unwrap();
 }
 
 /// What a percentage of `latencies` is at most, in microseconds.
@@ -95,12 +117,6 @@ fn hostile_clients_hurt_nobody_but_themselves(mode: Mode) {
     }
     let mut server = RunningServer::start(&options).expect("the server");
 
-    let (front_end, mut client) = session(&volume.socket(0));
-    let (root, _) = client.attach(b"").unwrap();
-    client.mkdir(root, b"hostile", 0o755, 0).unwrap();
-    let home = client.walk_path(root, b"hostile").unwrap();
-    client.create_file(home, b"bytes", &pattern(100_000)).unwrap();
-    drop((front_end, client));
     let control = (mode == Mode::Host).then(|| {
         let (front_end, mut client) = session(&control);
         let (ctl, _) = client.attach(b"ctl").unwrap();
@@ -114,25 +130,34 @@ fn hostile_clients_hurt_nobody_but_themselves(mode: Mode) {
     let mut alone = witness.take();
 
     let mut attacker = Attacker::new(volume.socket(0), server.transcript().clone(), control);
-    let (mut cases, begun) = (0, Instant::now());
-    for &(name, offend) in CASES.into_iter().flatten() {
-        let _named = Named(name);
-        let start = Instant::now();
-        attacker.begin();
-        let expected = offend(&mut attacker);
-        attacker.settle(expected);
-        witness.goes_on();
-        assert_eq!(server.wait_for(Duration::ZERO).unwrap(), None, "{}", server.name());
-        log::debug!("case: {name}: {:?}", start.elapsed());
-        cases += 1;
-    }
+    let begun = Instant::now();
+    let mut run = |cases: &[&[Case]], packed| {
+        attacker.hang_up();
+        make_home(&volume.socket(0));
+        attacker.packed = packed;
+        let mut count = 0;
+        for &(name, offend) in cases.iter().copied().flatten() {
+            let _named = Named(name, packed);
+            let start = Instant::now();
+            attacker.begin();
+            let expected = offend(&mut attacker);
+            attacker.settle(expected);
+            witness.goes_on();
+            assert_eq!(server.wait_for(Duration::ZERO).unwrap(), None, "{}", server.name());
+            log::debug!("case: {name}: {:?}", start.elapsed());
+            count += 1;
+        }
+        count
+    };
+    let packed = run(&PACKED, true);
+    let split = run(&SPLIT, false);
     let took = begun.elapsed().as_secs_f64();
     let mut beside = witness.take();
     floods::cost_the_other_client_little(&mut attacker, &witness, mode);
     witness.end();
     let (answered, errors) = attacker.counts();
     println!(
-        "shown: hostile, {mode:?}: {cases} cases in {took:.0} s, {answered} requests answered, {errors} of them with an error, \
+        "shown: hostile, {mode:?}: {split} cases on split rings and {packed} on packed ones in {took:.0} s, {answered} requests answered, {errors} of them with an error, \
          {} rings stopped; the other client: {} requests, all right, median {:.0} us alone, {:.0} us beside, p99 {:.0} us",
         attacker.stopped,
         alone.len() + beside.len(),

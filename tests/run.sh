@@ -158,7 +158,7 @@ all=(style deny unit ext4 model fuzz ring hostile client conformance programs ke
 form="short form"
 ignored=()
 release=()
-fuzzing=(--minutes 1)
+fuzzing=(--minutes 1 --jobs "$(nproc)")
 steps=()
 for argument in "$@"; do
     case $argument in

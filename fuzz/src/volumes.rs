@@ -89,7 +89,8 @@ pub fn kept(name: &str, make: impl FnOnce(&Path)) -> File {
     let place = directory();
     let path = place.join(name);
     if !path.exists() {
-        let new = place.join(format!("{name}.{}", std::process::id()));
+        // No dot in it: what is made beside it on the way gets an extension. Two targets may be at this at a time.
+        let new = place.join(format!("{name}-{}", std::process::id()));
         make(&new);
         fs::rename(&new, &path).expect("a new volume");
     }

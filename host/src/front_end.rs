@@ -5,7 +5,9 @@
 //! It has memory of its own, one ring in it, and the two eventfds. Tests drive the server with it, through the same socket
 //! and the same messages that QEMU uses.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,14 +34,23 @@ pub struct Options {
     pub in_flight: usize,
     /// The longest message, in bytes.
     pub longest: u32,
-    /// Virtio features to accept, of those that are offered. Packed rings are not: the driver here has split ones.
+    /// Virtio features to accept, of those that are offered, but for packed rings.
     pub features: u64,
+    /// Whether to accept packed rings as well. [`FrontEnd::start`] makes a split one: whoever accepts them has a driver of its own.
+    pub packed: bool,
 }
 
 impl Default for Options {
     /// As Linux's driver has it: 128 entries, all features; messages of 128 KiB.
     fn default() -> Self {
-        Self { memory: 16 << 20, queue_size: 128, in_flight: 16, longest: 128 << 10, features: u64::MAX }
+        Self {
+            memory: 16 << 20,
+            queue_size: 128,
+            in_flight: 16,
+            longest: 128 << 10,
+            features: u64::MAX,
+            packed: false,
+        }
     }
 }
 
@@ -66,7 +77,8 @@ impl FrontEnd {
         if offered & protocol == 0 {
             bail!("the backend offers features {offered:#x}, without protocol features");
         }
-        let features = offered & (options.features & !features::RING_PACKED | protocol);
+        let packed = if options.packed { features::RING_PACKED } else { 0 };
+        let features = offered & (options.features & !features::RING_PACKED | packed | protocol);
         let wanted = VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::MQ;
@@ -122,18 +134,48 @@ impl FrontEnd {
     /// # Errors
     /// If something is refused.
     pub fn start(&mut self) -> Result<Requests> {
-        self.share_memory()?;
         let Options { queue_size, in_flight, longest, .. } = self.options;
         let (layout, end) = Layout::packed_at(4096, queue_size);
         let ring = Ring::new(self.memory.clone(), layout, self.features);
+        let (kick, call) = self.start_queue(&layout, 0)?;
+        Ok(Requests::new(ring, self.memory.clone(), end, in_flight, longest, kick, call))
+    }
+
+    /// Raw: has the backend serve whatever is at `layout`, from `base` on, a number as `VHOST_USER_SET_VRING_BASE` takes it. Returns what
+    /// wakes the backend, and what it signals.
+    ///
+    /// # Errors
+    /// If something is refused.
+    pub fn start_queue(&mut self, layout: &Layout, base: u32) -> Result<(Event, Event)> {
+        self.share_memory()?;
         let (kick, call) = (Event::new()?, Event::new()?);
-        self.frontend.set_vring_num(0, queue_size)?;
-        self.frontend.set_vring_base(0, 0)?;
-        self.set_addresses(&layout)?;
+        self.frontend.set_vring_num(0, layout.size)?;
+        self.set_base(base)?;
+        self.set_addresses(layout)?;
         self.frontend.set_vring_call(0, &borrowed(&call)?)?;
         self.frontend.set_vring_kick(0, &borrowed(&kick)?)?;
         self.frontend.set_vring_enable(0, true)?;
-        Ok(Requests::new(ring, self.memory.clone(), end, in_flight, longest, kick, call))
+        Ok((kick, call))
+    }
+
+    /// Says where the ring goes on. It is written here: the `vhost` crate has 16 bits for it, of which a packed ring takes 32.
+    fn set_base(&mut self, base: u32) -> Result<()> {
+        const SET_VRING_BASE: u32 = 10;
+        const VERSION: u32 = 1;
+        let message: Vec<u8> = [SET_VRING_BASE, VERSION | VhostUserHeaderFlag::NEED_REPLY.bits(), 8, 0, base]
+            .into_iter()
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        // SAFETY: the descriptor is the front end's, which has it open for as long as it lives, and that is longer than this call.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.frontend.as_raw_fd()) };
+        let mut socket = UnixStream::from(socket.try_clone_to_owned()?);
+        socket.write_all(&message)?;
+        let mut answer = [0; 20];
+        socket.read_exact(&mut answer)?;
+        if answer[12..] != [0; 8] {
+            bail!("the backend refuses to begin at {base:#x}");
+        }
+        Ok(())
     }
 
     /// Raw: says where the ring lies, also while it runs.

@@ -13,6 +13,7 @@ use skerry_host::front_end::{FrontEnd, Options};
 use skerry_host::qemu::Transcript;
 
 use crate::driver::{Driver, OPTIONS};
+use crate::packed_queue;
 
 /// What has to become of the attacker's ring.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,8 @@ const SILENCE: Duration = Duration::from_millis(5);
 
 pub struct Attacker {
     socket: PathBuf,
+    /// Whether the rings that it begins with are packed ones.
+    pub packed: bool,
     transcript: Transcript,
     /// Host mode's control socket.
     control: Option<(FrontEnd, Client<RingTransport>, Fid)>,
@@ -61,7 +64,17 @@ impl Attacker {
         transcript: Transcript,
         control: Option<(FrontEnd, Client<RingTransport>, Fid)>,
     ) -> Self {
-        Self { socket, transcript, control, line: None, mark: 0, answered: 0, errors: 0, stopped: 0 }
+        Self {
+            socket,
+            packed: false,
+            transcript,
+            control,
+            line: None,
+            mark: 0,
+            answered: 0,
+            errors: 0,
+            stopped: 0,
+        }
     }
 
     /// Requests that were answered, and those of them with Rlerror.
@@ -85,8 +98,14 @@ impl Attacker {
         self.hang_up();
         self.mark = self.transcript.count();
         let mut front_end = FrontEnd::connect(&self.socket, options).expect("the front end");
-        let requests = front_end.start().expect("the ring");
-        let driver = Driver::new(requests, front_end.memory().clone());
+        let memory = front_end.memory().clone();
+        let driver = if options.packed {
+            let layout = packed_queue::layout(options.queue_size);
+            let (kick, _) = front_end.start_queue(&layout, packed_queue::START).expect("the ring");
+            Driver::packed(layout, kick, memory)
+        } else {
+            Driver::new(front_end.start().expect("the ring"), memory)
+        };
         let mut client = Client::new(driver, 1 << 20).expect("the session");
         // The first thousand fids are the cases' own.
         while client.fresh_fid().0 < 999 {}
@@ -97,7 +116,7 @@ impl Attacker {
     #[track_caller]
     pub fn begin(&mut self) {
         if self.line.is_none() {
-            self.connect(OPTIONS);
+            self.connect(Options { packed: self.packed, ..OPTIONS });
         }
         self.session();
     }
@@ -180,10 +199,11 @@ impl Attacker {
         let line = self.said("client 0: stopped: ");
         assert!(line.contains(fault), "\"{fault}\" is not what was told: {line}");
         let driver = self.driver();
-        let used = driver.used_index();
+        let before = driver.progress();
+        driver.go_back();
         driver.ask(&version(), 100);
         thread::sleep(SILENCE);
-        assert_eq!(driver.used_index(), used, "a stopped ring answers");
+        assert_eq!(driver.progress(), before, "a stopped ring answers");
         if let Some((_, control, ctl)) = &mut self.control {
             let status = control.read_file(*ctl, b"clients/0/status").expect("the status");
             let status = String::from_utf8(status).expect("text");

@@ -92,7 +92,7 @@ pub const CASES: &[Case] = &[
         a.driver().indirect(SPARE, TABLE, &[&[(REQUEST, 16, READ)][..], &[piece; 512]].concat());
         a.driver().offer(SPARE);
         a.driver().publish();
-        Stops("chain 100: 4 GiB or more")
+        Stops(": 4 GiB or more")
     }),
     ("buffers of almost 4 GiB together", |a| {
         let request = bytes(Tclunk { fid: Fid(77) });
@@ -134,7 +134,7 @@ pub const CASES: &[Case] = &[
         Serves
     }),
     ("data that is written from where its reply goes", |a| {
-        let fid = opened(a, "own", OpenFlags::RDWR | OpenFlags::CREATE);
+        let fid = opened(a, "own", OpenFlags::RDWR | OpenFlags::CREATE | OpenFlags::TRUNC);
         let head = bytes(Twrite { fid, offset: 0, count: 100 });
         a.driver().put(REPLY, &[&head[..], &[0x5a; 100]].concat());
         chained(a, &[(REPLY, 123, READ), (REPLY, 200, WRITE)]);

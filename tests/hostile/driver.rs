@@ -2,7 +2,8 @@
 
 //! A driver that keeps to no rule: it writes any descriptor and any index, and reads what the device makes of them.
 //!
-//! Honest requests go over it too, one at a time ([`Transport`]): it knows where they begin to be lies.
+//! Honest requests go over it too, one at a time ([`Transport`]): it knows where they begin to be lies. What is said of chains, by
+//! their numbers, is said in the same words for both kinds of rings.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,9 +12,12 @@ use std::time::{Duration, Instant};
 
 use skerry::wire::{MessageType, parse_r_with_data};
 use skerry_host::client::{Transport, TransportError};
+use skerry_host::event::Event;
 use skerry_host::front_end::Options;
-use skerry_host::ring_driver::{Descriptor, DescriptorFlags, Layout, RequestError, Requests};
+use skerry_host::ring_driver::{Descriptor, DescriptorFlags, Layout, RequestError, Requests, Ring};
 use skerry_host::shared_memory::SharedMemory;
+
+use crate::packed_queue::PackedQueue;
 
 /// Where the request of [`Driver::exchange`] is in the client's memory; 2 MiB.
 pub const REQUEST: u64 = 2 << 20;
@@ -23,8 +27,14 @@ pub const REPLY: u64 = 4 << 20;
 pub const FREE: u64 = 8 << 20;
 
 /// What the attacker's client looks like: 128 entries, all features. What is in flight is not the front end's business here.
-pub const OPTIONS: Options =
-    Options { memory: 16 << 20, queue_size: 128, in_flight: 1, longest: 4096, features: u64::MAX };
+pub const OPTIONS: Options = Options {
+    memory: 16 << 20,
+    queue_size: 128,
+    in_flight: 1,
+    longest: 4096,
+    features: u64::MAX,
+    packed: false,
+};
 
 pub const READ: DescriptorFlags = DescriptorFlags(0);
 pub const NEXT: DescriptorFlags = DescriptorFlags::NEXT;
@@ -37,12 +47,19 @@ pub type Buffer = (u64, u32, DescriptorFlags);
 /// How long a request may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Either kind of a ring.
+#[derive(Debug)]
+enum Queue {
+    Split(Requests),
+    Packed(PackedQueue, Event),
+}
+
 #[derive(Debug)]
 pub struct Driver {
-    requests: Requests,
+    queue: Queue,
     memory: Arc<SharedMemory>,
     layout: Layout,
-    /// The used entry to look at next.
+    /// The used entry to look at next, of a split ring.
     next_used: u16,
     /// Requests that were answered, and those of them with Rlerror.
     pub answered: u64,
@@ -52,7 +69,29 @@ pub struct Driver {
 impl Driver {
     pub fn new(mut requests: Requests, memory: Arc<SharedMemory>) -> Self {
         let layout = requests.ring().layout();
-        Self { requests, memory, layout, next_used: 0, answered: 0, errors: 0 }
+        Self { queue: Queue::Split(requests), memory, layout, next_used: 0, answered: 0, errors: 0 }
+    }
+
+    /// The driver of an empty packed ring at `layout`, which wakes the device by `kick`.
+    pub fn packed(layout: Layout, kick: Event, memory: Arc<SharedMemory>) -> Self {
+        let queue = Queue::Packed(PackedQueue::new(memory.clone(), layout), kick);
+        Self { queue, memory, layout, next_used: 0, answered: 0, errors: 0 }
+    }
+
+    /// The ring, which is a split one.
+    fn split_ring(&mut self) -> &mut Ring {
+        match &mut self.queue {
+            Queue::Split(requests) => requests.ring(),
+            Queue::Packed(..) => panic!("the ring is a packed one"),
+        }
+    }
+
+    /// The ring, which is a packed one.
+    pub fn packed_ring(&mut self) -> &mut PackedQueue {
+        match &mut self.queue {
+            Queue::Packed(ring, _) => ring,
+            Queue::Split(_) => panic!("the ring is a split one"),
+        }
     }
 
     pub fn memory(&self) -> &Arc<SharedMemory> {
@@ -72,9 +111,9 @@ impl Driver {
         self.memory.write(at, bytes);
     }
 
-    /// Writes one descriptor of the ring's table.
+    /// Writes one descriptor of a split ring's table.
     pub fn descriptor(&mut self, index: u16, (addr, len, flags): Buffer, next: u16) {
-        self.requests.ring().write_descriptor(index, Descriptor { addr, len, flags, next });
+        self.split_ring().write_descriptor(index, Descriptor { addr, len, flags, next });
     }
 
     /// Writes one descriptor of an indirect table.
@@ -82,15 +121,21 @@ impl Driver {
         self.put(table + 16 * u64::from(index), &Descriptor { addr, len, flags, next }.encode());
     }
 
-    /// Writes a chain into the ring's table, from descriptor `first` on.
+    /// Writes a chain into a split ring's table, from descriptor `first` on; for a packed ring, writes it down as number `first`.
     pub fn chain(&mut self, first: u16, buffers: &[Buffer]) {
+        if let Queue::Packed(ring, _) = &mut self.queue {
+            return ring.chain(first, buffers);
+        }
         for ((addr, len, flags), next, index) in linked(first, buffers) {
             self.descriptor(index, (addr, len, flags), next);
         }
     }
 
-    /// Writes a chain into an indirect table, and a descriptor for that at `head` of the ring's. Returns the table's length.
+    /// Writes a chain into an indirect table, and a descriptor for that as the chain `head`. Returns the table's length.
     pub fn indirect(&mut self, head: u16, table: u64, buffers: &[Buffer]) -> u32 {
+        if let Queue::Packed(ring, _) = &mut self.queue {
+            return ring.indirect(head, table, buffers);
+        }
         for (buffer, next, index) in linked(0, buffers) {
             self.entry(table, index, buffer, next);
         }
@@ -99,34 +144,87 @@ impl Driver {
         length
     }
 
-    /// Puts any number into the available ring.
+    /// Puts any number into a split ring's available ring; puts a chain that was written down into a packed one.
     pub fn offer(&mut self, head: u16) {
-        self.requests.ring().offer(head);
+        match &mut self.queue {
+            Queue::Split(requests) => requests.ring().offer(head),
+            Queue::Packed(ring, _) => ring.offer(head),
+        }
     }
 
-    /// Moves `avail.idx` by `distance`, whatever is in the ring.
+    /// Moves a split ring's `avail.idx` by `distance`, whatever is in the ring.
     pub fn skip(&mut self, distance: u16) {
-        self.requests.ring().skip(distance);
+        self.split_ring().skip(distance);
     }
 
-    /// Goes on with the ring at another place, where all three parts are copied to.
+    /// Goes on with a split ring at another place, where all three parts are copied to.
     pub fn relocate(&mut self, layout: Layout) {
-        self.requests.ring().relocate(layout);
+        self.split_ring().relocate(layout);
         self.layout = layout;
     }
 
     /// Publishes what was offered; kicks, whether the device wants it or not.
     pub fn publish(&mut self) {
-        self.requests.ring().publish();
-        self.requests.kick_event().signal().expect("the kick");
+        let kick = match &mut self.queue {
+            Queue::Split(requests) => {
+                requests.ring().publish();
+                requests.kick_event()
+            }
+            Queue::Packed(ring, kick) => {
+                ring.show();
+                kick
+            }
+        };
+        kick.signal().expect("the kick");
     }
 
     /// Publishes what was offered; kicks if the device wants it.
     pub fn publish_politely(&mut self) {
-        self.requests.kick().expect("the kick");
+        match &mut self.queue {
+            Queue::Split(requests) => requests.kick().expect("the kick"),
+            Queue::Packed(ring, kick) => {
+                if ring.show() {
+                    kick.signal().expect("the kick");
+                }
+            }
+        }
     }
 
-    /// `used.idx`: chains that the device has returned, modulo 65536.
+    /// Wakes the device of a packed ring by another eventfd from now on.
+    pub fn set_kick(&mut self, kick: Event) {
+        match &mut self.queue {
+            Queue::Packed(_, old) => *old = kick,
+            Queue::Split(_) => panic!("the ring is a split one"),
+        }
+    }
+
+    /// Where the next chain goes that the device returns: it changes when it returns one. (Of a packed ring, chains that were returned
+    /// are taken for this.)
+    pub fn progress(&mut self) -> u64 {
+        while let Queue::Packed(ring, _) = &mut self.queue {
+            if ring.take_used().is_none() {
+                return ring.returned;
+            }
+        }
+        self.used_index().into()
+    }
+
+    /// Makes the next chain available where the device stands: of a packed ring, what did not come back is taken back.
+    pub fn go_back(&mut self) {
+        if let Queue::Packed(ring, _) = &mut self.queue {
+            ring.go_back();
+        }
+    }
+
+    /// Whether there is room for so many descriptors more. (Of a split ring that is not known here.)
+    pub fn has_room(&self, descriptors: u64) -> bool {
+        match &self.queue {
+            Queue::Packed(ring, _) => ring.room() >= descriptors,
+            Queue::Split(_) => true,
+        }
+    }
+
+    /// A split ring's `used.idx`: chains that the device has returned, modulo 65536.
     pub fn used_index(&self) -> u16 {
         // Acquire: pairs with the device's release store; the entry and the buffers are read after it.
         self.memory.load(self.layout.used + 2, Ordering::Acquire)
@@ -134,6 +232,9 @@ impl Driver {
 
     /// The next chain that the device has returned: its head, and how many bytes it has written.
     pub fn take_used(&mut self) -> Option<(u32, u32)> {
+        if let Queue::Packed(ring, _) = &mut self.queue {
+            return ring.take_used();
+        }
         if self.used_index() == self.next_used {
             return None;
         }

@@ -254,13 +254,13 @@ pub const CASES: &[Case] = &[
 ];
 
 /// Offers a chain.
-fn offered(a: &mut Attacker, head: u16) {
+pub fn offered(a: &mut Attacker, head: u16) {
     a.driver().offer(head);
     a.driver().publish();
 }
 
 /// A Tversion and room for its reply in `count` descriptors, some of no length.
-fn in_pieces(count: usize) -> Vec<Buffer> {
+pub fn in_pieces(count: usize) -> Vec<Buffer> {
     let readable = (0..21).map(|byte| (REQUEST + byte, 1, READ));
     let empty = (22..count).map(|_| (u64::MAX, 0, READ));
     let writable = std::iter::once((REPLY, 100, WRITE));
@@ -268,7 +268,7 @@ fn in_pieces(count: usize) -> Vec<Buffer> {
 }
 
 /// The Tversion in the chain at `head` is answered.
-fn is_answered(a: &mut Attacker, head: u16) -> Expected {
+pub fn is_answered(a: &mut Attacker, head: u16) -> Expected {
     a.driver().put(REQUEST, &version());
     offered(a, head);
     let reply = a.driver().reply(head, REPLY);
@@ -289,7 +289,7 @@ fn ahead(a: &mut Attacker, distance: u16) -> Expected {
 }
 
 /// Keeps a ring of 64 chains in flight until its indices have gone round.
-fn more_requests_than_an_index_counts(a: &mut Attacker) -> Expected {
+pub fn more_requests_than_an_index_counts(a: &mut Attacker) -> Expected {
     const CHAINS: u16 = 32;
     let clunk = bytes(Tclunk { fid: Fid(77) });
     a.driver().put(REQUEST, &clunk);
@@ -308,8 +308,8 @@ fn more_requests_than_an_index_counts(a: &mut Attacker) -> Expected {
     Serves
 }
 
-fn goes_round(a: &mut Attacker, queue_size: u16) -> Expected {
-    a.connect(Options { queue_size, ..OPTIONS });
+pub fn goes_round(a: &mut Attacker, queue_size: u16) -> Expected {
+    a.connect(Options { queue_size, packed: a.packed, ..OPTIONS });
     let driver: &mut Driver = a.driver();
     driver.put(REQUEST, &version());
     let head = queue_size - 2;
