@@ -6,6 +6,7 @@
 //! its session's tables stay allocated all the time. The loop of a platform is, for each connection,
 //!
 //! ```text
+//! share  → leave a ring alone that had more than others which ask (Shares)
 //! drain  → serve every request that is available, as long as the turn lasts, commit, publish, notify at most once
 //! poll   → look again for a bounded time (crate::poll), kicks suppressed
 //! arm    → ask for kicks, look once more
@@ -18,6 +19,7 @@
 //!
 //! Relies on [`crate::virtq`] for the ring and on [`crate::server`] for the requests.
 
+mod share;
 mod status;
 mod turn;
 
@@ -29,6 +31,7 @@ use crate::mem::scatter::ScatterList;
 use crate::server::{Exports, Session, SessionFault, SessionLimits};
 use crate::virtq::{self, Chain, Notify, Queue, QueueConfiguration, Ring};
 
+pub use share::Shares;
 pub use status::Status;
 use turn::RunningTurn;
 pub use turn::Turn;
@@ -82,6 +85,8 @@ pub struct RingStatistics {
     pub notifications_sent: u64,
     /// Passes after which the driver did not want to be notified.
     pub notifications_suppressed: u64,
+    /// Passes that were made to wait for other rings ([`Connection::put_off`]).
+    pub put_off: u64,
 }
 
 /// What one pass over a ring did.
@@ -121,13 +126,16 @@ pub struct Connection {
     line: Line,
     session: Session,
     statistics: RingStatistics,
+    /// Whether its next pass was put off.
+    waits: bool,
 }
 
 impl Connection {
     /// A free slot. All memory that its session will ever need is allocated here.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
-        Self { line: Line::Free, session: Session::new(limits), statistics: RingStatistics::default() }
+        let statistics = RingStatistics::default();
+        Self { line: Line::Free, session: Session::new(limits), statistics, waits: false }
     }
 
     /// Takes a client's ring into service. The slot's session starts anew.
@@ -143,6 +151,7 @@ impl Connection {
         let queue = Queue::new(&memory, configuration)?;
         self.session.reset();
         self.line = Line::Running { memory, queue };
+        self.waits = false;
         Ok(())
     }
 
@@ -233,6 +242,7 @@ impl Connection {
             statistics.drains = statistics.drains.wrapping_add(1);
             statistics.requests = statistics.requests.wrapping_add(u64::from(requests));
             statistics.largest_drain = statistics.largest_drain.max(requests);
+            self.waits = false;
         }
         match published {
             Ok(true) => {
@@ -259,6 +269,15 @@ impl Connection {
         let Line::Running { memory, queue } = &mut self.line else { return Ok(false) };
         let position = queue.position();
         queue.has_available(memory).map_err(|fault| self.stop(Fault::Ring(fault), position))
+    }
+
+    /// The ring has requests, and is not drained now: it had more than others that ask ([`Shares`]). To be called each time, and counted
+    /// once for each pass.
+    pub fn put_off(&mut self) {
+        if !self.waits {
+            self.waits = true;
+            self.statistics.put_off = self.statistics.put_off.wrapping_add(1);
+        }
     }
 
     /// Asks the driver for kicks again. Returns whether requests came meanwhile, so that the caller drains instead of

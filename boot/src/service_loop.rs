@@ -10,9 +10,9 @@ use skerry::fs::volume_state::VolumeState;
 use skerry::mem::region::MappedRegion;
 use skerry::poll::{DEFAULT_BOUND, Poll};
 use skerry::server::{ExportList, Exports, LockTable};
-use skerry::service::{Connection, Drained, Fault, Scratch, Turn};
+use skerry::service::{Connection, Drained, Fault, Scratch, Shares, Turn};
 
-use crate::clients::Clients;
+use crate::clients::{Clients, SLOTS};
 use crate::clock;
 use crate::control_plane::Plane;
 use crate::heap;
@@ -44,8 +44,19 @@ pub struct Service {
     locks: LockTable,
     control: Control,
     clients: Clients,
+    /// What the clients' rings had of the time.
+    shares: Shares,
     scratch: Box<Scratch>,
     poll: Poll,
+}
+
+/// What came of one pass over all rings.
+#[derive(Default)]
+struct Pass {
+    /// A request was served.
+    served: bool,
+    /// A ring has requests and is put off.
+    put_off: bool,
 }
 
 impl Service {
@@ -54,7 +65,8 @@ impl Service {
         let state = VolumeState::default();
         let locks = LockTable::default();
         let poll = Poll::new(DEFAULT_BOUND, clock::nanoseconds_since_start());
-        Self { volume, state, list, locks, control, clients, scratch: Box::default(), poll }
+        let shares = Shares::new(usize::from(SLOTS));
+        Self { volume, state, list, locks, control, clients, shares, scratch: Box::default(), poll }
     }
 
     /// Serves for ever.
@@ -70,28 +82,35 @@ impl Service {
 
     /// Drains all rings in turn until none has a request any more, and it is not worth looking for the next.
     fn serve_until_idle(&mut self) {
+        let mut now = clock::nanoseconds_since_start();
         loop {
-            if self.drain() {
-                self.poll.served(clock::nanoseconds_since_start());
-            } else if self.poll.looks_again(clock::nanoseconds_since_start()) {
-                core::hint::spin_loop();
-            } else {
+            let pass = self.drain(&mut now);
+            if pass.served {
+                self.poll.served(now);
+                continue;
+            }
+            now = clock::nanoseconds_since_start();
+            if !pass.put_off && !self.poll.looks_again(now) {
                 break;
             }
+            core::hint::spin_loop();
         }
     }
 
-    /// Gives each ring its turn; says whether any request was served.
-    fn drain(&mut self) -> bool {
-        let Self { volume, state, control, clients, list, locks, scratch, poll } = self;
-        let mut served = false;
+    /// Gives each ring its turn, from `now` on, which becomes the time when the last was served.
+    fn drain(&mut self, now: &mut u64) -> Pass {
+        let Self { volume, state, control, clients, shares, list, locks, scratch, poll } = self;
+        let mut pass = Pass::default();
 
         state.look_at(volume, locks.len(), volume.errors_found());
         let mut plane = Plane { clients, volume: state, poll };
         let mut tree = ControlTree(&mut plane);
         let mut exports = Exports::new(volume, list, locks).with_control(&mut tree);
         let drained = control.connection.drain(&mut exports, scratch, &mut control.doorbell, TURN);
-        served |= report("the control ring", None, drained);
+        if report("the control ring", None, drained) {
+            pass.served = true;
+            *now = clock::nanoseconds_since_start();
+        }
         // The reply is on its way, but the next one comes after this.
         if state.take_rest_wanted() {
             state.set_rest(volume.rest());
@@ -100,12 +119,27 @@ impl Service {
         let mut exports = Exports::new(volume, list, locks);
         heap::without_allocations(|| {
             for (number, slot) in clients.slots_mut() {
+                match slot.connection.has_requests() {
+                    Ok(true) if shares.asks(number, *now) > 0 => {
+                        pass.put_off = true;
+                        slot.connection.put_off();
+                        continue;
+                    }
+                    // One without requests is drained too: what an earlier client held may have to be given back.
+                    Ok(_) => {}
+                    Err(fault) => tell("client", Some(number), fault),
+                }
                 let mut notify = slot.notify();
                 let drained = slot.connection.drain(&mut exports, scratch, &mut notify, TURN);
-                served |= report("client", Some(number), drained);
+                if report("client", Some(number), drained) {
+                    pass.served = true;
+                    shares.begins(*now);
+                    *now = clock::nanoseconds_since_start();
+                    shares.ends(number, *now);
+                }
             }
         });
-        served
+        pass
     }
 
     /// Asks all drivers for kicks; says whether any request came meanwhile.
@@ -122,18 +156,23 @@ impl Service {
 fn report(who: &str, number: Option<usize>, drained: Result<Drained, Fault>) -> bool {
     match drained {
         Ok(drained) => drained.requests > 0,
-        Err(fault) => tell(who, number, fault),
+        Err(fault) => {
+            tell(who, number, fault);
+            false
+        }
     }
 }
 
 fn armed(who: &str, number: Option<usize>, armed: Result<bool, Fault>) -> bool {
-    armed.unwrap_or_else(|fault| tell(who, number, fault))
+    armed.unwrap_or_else(|fault| {
+        tell(who, number, fault);
+        false
+    })
 }
 
-fn tell(who: &str, number: Option<usize>, fault: Fault) -> bool {
+fn tell(who: &str, number: Option<usize>, fault: Fault) {
     match number {
         Some(number) => log::error!("{who} {number}: stopped: {fault}"),
         None => log::error!("{who}: stopped: {fault}"),
     }
-    false
 }

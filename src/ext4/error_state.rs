@@ -160,6 +160,11 @@ impl<R: Region> Volume<R> {
         }
     }
 
+    /// Whether something was found that the superblock does not say yet.
+    pub(super) fn has_unstored_errors(&self) -> bool {
+        self.errors.unstored.get() > 0
+    }
+
     /// Makes the superblock say what was found, if it does not, in an operation of its own.
     ///
     /// # Errors

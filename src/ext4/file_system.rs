@@ -85,6 +85,55 @@ impl<R: Region> Volume<R> {
         changed.map_err(|error| self.answer(error, first))
     }
 
+    // What is not remembered is found out of line, so that what is takes no room for it.
+
+    /// The file `name` in `directory`, as [`lookup`](FileSystem::lookup).
+    #[inline(never)]
+    fn look_up(&self, directory: Node, name: &[u8]) -> Result<Node, Errno> {
+        self.directory(directory)
+            .and_then(|within| {
+                let (number, block) = within.lookup_in_block(name)?;
+                let inode = self.inode(number)?;
+                check_no_value(&inode)?;
+                self.remembered.set_name(directory, name, inode.node(), block);
+                Ok(inode.node())
+            })
+            .map_err(|error| self.answer(error, number(directory)))
+    }
+
+    /// The attributes that the inode of `node` has.
+    #[inline(never)]
+    fn read_attributes(&self, node: Node) -> Result<Attributes, Errno> {
+        let inode = self.file(node).map_err(|error| self.answer(error, number(node)))?;
+        let attributes = inode.attributes(self.superblock.block_size.get());
+        self.remembered.set_attributes(node, attributes, inode.block);
+        Ok(attributes)
+    }
+
+    /// Puts bytes of the file `node` into `sink`, as [`read`](FileSystem::read).
+    #[inline(never)]
+    fn read_file(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
+        self.file(node)
+            .and_then(|inode| match inode.kind {
+                FileKind::Regular => self.read_content(&inode, offset, count, sink),
+                FileKind::Directory => Err(Errno::EISDIR.into()),
+                _ => Err(Errno::EINVAL.into()),
+            })
+            .map_err(|error| self.answer(error, number(node)))
+    }
+
+    /// Puts the `length` bytes of the file `node` that lie at `place` in the region into `sink`.
+    #[inline(always)]
+    fn put_known(&self, node: Node, place: u64, length: u64, sink: &mut dyn Sink) -> Result<u32, Errno> {
+        self.put_bytes(place, length, sink).map_err(|error| self.answer(error, number(node)))
+    }
+
+    /// Makes what was changed, and what was found of damage, survive the death of this program.
+    #[inline(never)]
+    fn commit_changes(&mut self) -> Result<(), Errno> {
+        self.store_errors().and_then(|()| self.commit_transaction()).map_err(|error| self.answer(error, 0))
+    }
+
     /// That the volume is not only read.
     fn check_log(&self) -> Result<(), Error> {
         if self.log.is_some() { self.check_not_halted() } else { Err(Errno::EROFS.into()) }
@@ -98,18 +147,10 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn lookup(&self, directory: Node, name: &[u8]) -> Result<Node, Errno> {
-        if let Some(node) = self.remembered.name(directory, name) {
-            return Ok(node);
+        match self.remembered.name(directory, name) {
+            Some(node) => Ok(node),
+            None => self.look_up(directory, name),
         }
-        self.directory(directory)
-            .and_then(|within| {
-                let (number, block) = within.lookup_in_block(name)?;
-                let inode = self.inode(number)?;
-                check_no_value(&inode)?;
-                self.remembered.set_name(directory, name, inode.node(), block);
-                Ok(inode.node())
-            })
-            .map_err(|error| self.answer(error, number(directory)))
     }
 
     fn parent(&self, directory: Node) -> Result<Node, Errno> {
@@ -121,27 +162,18 @@ impl<R: Region> FileSystem for Volume<R> {
 
     fn attributes(&self, node: Node) -> Result<Attributes, Errno> {
         self.remembered.tell(node);
-        if let Some(attributes) = self.remembered.attributes(node) {
-            return Ok(attributes);
+        match self.remembered.attributes(node) {
+            Some(attributes) => Ok(attributes),
+            None => self.read_attributes(node),
         }
-        let inode = self.file(node).map_err(|error| self.answer(error, number(node)))?;
-        let attributes = inode.attributes(self.superblock.block_size.get());
-        self.remembered.set_attributes(node, attributes, inode.block);
-        Ok(attributes)
     }
 
     fn read(&self, node: Node, offset: u64, count: u32, sink: &mut dyn Sink) -> Result<u32, Errno> {
         let known = self.remembered.piece(node).and_then(|piece| piece.locate(offset, count));
-        if let Some((place, length)) = known {
-            return self.put_bytes(place, length, sink).map_err(|error| self.answer(error, number(node)));
+        match known {
+            Some((place, length)) => self.put_known(node, place, length, sink),
+            None => self.read_file(node, offset, count, sink),
         }
-        self.file(node)
-            .and_then(|inode| match inode.kind {
-                FileKind::Regular => self.read_content(&inode, offset, count, sink),
-                FileKind::Directory => Err(Errno::EISDIR.into()),
-                _ => Err(Errno::EINVAL.into()),
-            })
-            .map_err(|error| self.answer(error, number(node)))
     }
 
     fn read_directory(
@@ -302,7 +334,8 @@ impl<R: Region> FileSystem for Volume<R> {
     }
 
     fn commit(&mut self) -> Result<(), Errno> {
-        self.store_errors().and_then(|()| self.commit_transaction()).map_err(|error| self.answer(error, 0))
+        // So ends each pass over a ring that changed nothing.
+        if self.is_committed() && !self.has_unstored_errors() { Ok(()) } else { self.commit_changes() }
     }
 
     fn synchronize(&mut self) -> Result<(), Errno> {

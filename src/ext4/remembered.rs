@@ -67,8 +67,6 @@ impl Piece {
 /// Something that was found.
 #[derive(Debug, Clone, Copy)]
 struct Found<K, V> {
-    /// When: changes that had been made before.
-    since: u64,
     /// In which blocks.
     within: [u64; 2],
     /// What was looked for.
@@ -105,7 +103,11 @@ impl NameKey {
 }
 
 /// Room for something.
-type Place<K, V> = Cell<Option<Found<K, V>>>;
+struct Place<K, V> {
+    /// When it was found, or was last known to hold: changes that had been made before.
+    since: Cell<u64>,
+    found: Cell<Option<Found<K, V>>>,
+}
 
 /// A table of what was found, each in a place that depends on its key.
 struct Table<K, V> {
@@ -115,7 +117,8 @@ struct Table<K, V> {
 impl<K: Copy + PartialEq, V: Copy> Table<K, V> {
     /// Room for `size` things, a power of two.
     fn new(size: usize) -> Self {
-        Self { places: vec![Cell::new(None); size].into_boxed_slice() }
+        let free = || Place { since: Cell::new(0), found: Cell::new(None) };
+        Self { places: core::iter::repeat_with(free).take(size).collect() }
     }
 
     #[inline]
@@ -154,9 +157,10 @@ impl Changes {
         self.blocks.get(Self::place(block)).copied().unwrap_or(u64::MAX)
     }
 
-    #[inline]
-    fn holds<K, V>(&self, found: &Found<K, V>) -> bool {
-        found.since >= self.all && found.within.iter().all(|&block| found.since >= self.last(block))
+    /// Whether nothing that was found in the blocks `within` was changed since.
+    #[inline(never)]
+    fn hold(&self, since: u64, within: [u64; 2]) -> bool {
+        since >= self.all && within.iter().all(|&block| since >= self.last(block))
     }
 }
 
@@ -187,8 +191,22 @@ impl Remembered {
     /// What was found for `key`, which is kept at `place`.
     #[inline(always)]
     fn get<K: Copy + PartialEq, V: Copy>(&self, table: &Table<K, V>, place: u64, key: &K) -> Option<V> {
-        let found = table.place(place)?.get()?;
-        (found.key == *key && self.changes.holds(&found)).then_some(found.value)
+        let place = table.place(place)?;
+        if place.since.get() != self.changes.now && !self.still_holds(place) {
+            return None;
+        }
+        let found = place.found.get()?;
+        (found.key == *key).then_some(found.value)
+    }
+
+    /// Whether what is in `place` holds after the changes since. If so, this is not asked again before the next change.
+    #[inline(never)]
+    fn still_holds<K: Copy, V: Copy>(&self, place: &Place<K, V>) -> bool {
+        let holds = place.found.get().is_some_and(|found| self.changes.hold(place.since.get(), found.within));
+        if holds {
+            place.since.set(self.changes.now);
+        }
+        holds
     }
 
     /// Keeps what was found in the blocks `within`, in place of something else.
@@ -200,8 +218,9 @@ impl Remembered {
         key: K,
         value: V,
     ) {
-        if let Some(cell) = table.place(place) {
-            cell.set(Some(Found { since: self.changes.now, within, key, value }));
+        if let Some(place) = table.place(place) {
+            place.since.set(self.changes.now);
+            place.found.set(Some(Found { within, key, value }));
         }
     }
 

@@ -164,16 +164,17 @@ impl<R: Region> Volume<R> {
         }
     }
 
+    /// Whether nothing is to be committed, and what will be can be.
+    pub(super) fn is_committed(&self) -> bool {
+        self.log.as_ref().is_none_or(|log| log.is_clean() && log.check().is_ok())
+    }
+
     /// Commits the running transaction: it survives the death of this program.
     ///
     /// # Errors
     /// EIO: the journal cannot be written any more.
-    #[inline]
     pub(super) fn commit_transaction(&mut self) -> Result<(), Error> {
-        match &self.log {
-            Some(log) if log.is_clean() => log.check(),
-            _ => self.commit_with(false),
-        }
+        self.commit_with(false)
     }
 
     /// Commits the running transaction; if `tail`, it has all kept blocks, so that the log may begin with it.

@@ -56,13 +56,20 @@ impl fmt::Display for Status {
         if let Some(next) = self.next {
             writeln!(f, "next {next}")?;
         }
-        let RingStatistics { drains, requests, largest_drain, notifications_sent, notifications_suppressed } =
-            self.ring;
+        let RingStatistics {
+            drains,
+            requests,
+            largest_drain,
+            notifications_sent,
+            notifications_suppressed,
+            put_off,
+        } = self.ring;
         writeln!(f, "drains {drains}")?;
         writeln!(f, "requests {requests}")?;
         writeln!(f, "largest_drain {largest_drain}")?;
         writeln!(f, "notifications_sent {notifications_sent}")?;
         writeln!(f, "notifications_suppressed {notifications_suppressed}")?;
+        writeln!(f, "put_off {put_off}")?;
         writeln!(f, "fids {}", self.fids)?;
         writeln!(f, "msize {}", self.msize)?;
         writeln!(f, "errors {}", self.errors)?;

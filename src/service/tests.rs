@@ -125,6 +125,18 @@ fn a_budget_ends_a_pass_and_the_next_goes_on() {
 }
 
 #[test]
+fn a_pass_that_is_put_off_is_counted_once_however_often_the_ring_is_looked_at() {
+    let mut bench = Bench::new(Driver::new(8, PLAIN));
+    for pass in 1..=2 {
+        bench.offer_version(1);
+        bench.connection.put_off();
+        bench.connection.put_off();
+        assert_eq!(bench.drain(100).map(|drained| drained.requests), Ok(1));
+        assert_eq!(bench.connection.statistics().put_off, pass);
+    }
+}
+
+#[test]
 fn a_driver_that_wants_no_interrupt_gets_none() {
     let mut bench = Bench::new(Driver::new(8, PLAIN));
     bench.offer_version(1);

@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long all rings' threads may take to let go of their clients in the end.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a ring that is put off looks at the clock rather than sleeps: less than the kernel lets a sleeper oversleep.
+const LOOKS: Duration = Duration::from_micros(50);
+
 /// What `epoll` says of.
 const WAKE: u64 = 0;
 const KICK: u64 = 1;
@@ -151,6 +154,17 @@ impl Rings {
     }
 }
 
+/// What a ring's thread does after a look at its ring.
+#[derive(Debug)]
+enum Next {
+    /// It looks again.
+    Look,
+    /// It has requests, but others have their turn for so long.
+    PutOff(Duration),
+    /// It sleeps: nothing came for a while, and the driver will kick.
+    Sleep,
+}
+
 /// A ring that a thread serves.
 #[derive(Debug)]
 pub struct Attached(u8);
@@ -212,26 +226,37 @@ impl Ring {
                 Ok(order) => self.obey(order),
                 Err(TryRecvError::Disconnected) => return,
                 Err(TryRecvError::Empty) => match self.look() {
-                    Ok(true) => {}
-                    Ok(false) => self.sleep(),
+                    Ok(Next::Look) => {}
+                    Ok(Next::PutOff(time)) if time <= LOOKS => std::hint::spin_loop(),
+                    Ok(Next::PutOff(time)) => match self.orders.recv_timeout(time) {
+                        Ok(order) => self.obey(order),
+                        Err(RecvTimeoutError::Disconnected) => return,
+                        Err(RecvTimeoutError::Timeout) => {}
+                    },
+                    Ok(Next::Sleep) => self.sleep(),
                     Err(fault) => self.tell(fault),
                 },
             }
         }
     }
 
-    /// Looks at the ring and serves what there is. `false`: nothing came for a while, and the driver will kick.
-    fn look(&mut self) -> Result<bool, Fault> {
+    /// Looks at the ring and serves what there is.
+    fn look(&mut self) -> Result<Next, Fault> {
         if self.connection.has_requests()? {
+            let put_off = self.service.asks(self.number);
+            if put_off > 0 {
+                self.connection.put_off();
+                return Ok(Next::PutOff(Duration::from_nanos(put_off)));
+            }
             self.drain()?;
             self.poll.served(clock::nanoseconds());
-            return Ok(true);
+            return Ok(Next::Look);
         }
         if self.poll.looks_again(clock::nanoseconds()) {
             std::hint::spin_loop();
-            return Ok(true);
+            return Ok(Next::Look);
         }
-        self.connection.arm()
+        Ok(if self.connection.arm()? { Next::Look } else { Next::Sleep })
     }
 
     fn drain(&mut self) -> Result<Drained, Fault> {

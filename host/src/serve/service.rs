@@ -3,6 +3,7 @@
 //! The volume with its exports and locks, which the rings' threads have in turns.
 
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, anyhow};
 use skerry::ext4;
@@ -12,12 +13,12 @@ use skerry::fs::{Errno, FileSystem};
 use skerry::mem::region::Region;
 use skerry::poll::PollStatistics;
 use skerry::server::{ExportList, Exports, LockTable};
-use skerry::service::{Connection, Drained, Fault, Scratch, Status, Turn};
+use skerry::service::{Connection, Drained, Fault, Scratch, Shares, Status, Turn};
 use skerry::virtq::Notify;
 
 use super::clock;
 use super::control::{Plane, Setting};
-use super::turns::Turns;
+use super::turns::{ASKING, Turns};
 use super::volume_region::{self, VolumeRegion};
 use crate::volume::Volume;
 
@@ -29,6 +30,8 @@ pub struct Service {
     setting: Setting,
     list: ExportList,
     served: Turns<Served>,
+    /// What the rings had of the time.
+    shares: Mutex<Shares>,
     readonly: bool,
 }
 
@@ -87,7 +90,13 @@ impl Service {
             slots: Vec::new(),
             polls: Vec::new(),
         };
-        Ok(Self { setting, list, served: Turns::new(served), readonly })
+        Ok(Self {
+            setting,
+            list,
+            served: Turns::new(served),
+            shares: Mutex::new(Shares::new(ASKING)),
+            readonly,
+        })
     }
 
     /// Whether nothing can be written.
@@ -105,6 +114,16 @@ impl Service {
         let mut served = self.served.take();
         served.slots.push(status);
         served.polls.push(PollStatistics::default());
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ring of slot `slot` has requests. Returns for how many nanoseconds it is put off, as things are, because others ask too and
+    /// it had more than they; 0: it may be drained.
+    pub fn asks(&self, slot: usize) -> u64 {
+        self.shares().asks(slot, clock::nanoseconds())
     }
 
     /// One drain of the ring of slot `slot`, when it is its turn; only with `control` are there requests for `ctl`. `polls` is how its
@@ -127,6 +146,7 @@ impl Service {
             *place = polls;
         }
         let mut wish = Wish::default();
+        self.shares().begins(clock::nanoseconds());
         let drained = if control {
             state.look_at(volume, locks.len(), volume.errors_found());
             let mut plane = Plane { setting: self.setting, slots, polls: all_polls, volume: state };
@@ -137,6 +157,7 @@ impl Service {
             let mut exports = Exports::new(volume, &self.list, locks);
             connection.drain(&mut exports, scratch, &mut wish, TURN)
         };
+        self.shares().ends(slot, clock::nanoseconds());
         // The reply is on its way, but the next one comes after this.
         if state.take_rest_wanted() {
             state.set_rest(volume.rest());

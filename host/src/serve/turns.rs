@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Threads that may ask at the same time.
-const ASKING: usize = 64;
+pub const ASKING: usize = 64;
 
 /// A value that one thread has at a time. At most [`ASKING`] threads may use it.
 #[derive(Debug)]
