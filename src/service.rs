@@ -27,7 +27,7 @@ use core::fmt;
 
 use crate::fs::Errno;
 use crate::mem::guest::GuestMemory;
-use crate::mem::scatter::ScatterList;
+use crate::mem::scatter::{Loaded, ScatterList};
 use crate::server::{Exports, Session, SessionFault, SessionLimits};
 use crate::virtq::{self, Chain, Notify, Queue, QueueConfiguration, Ring};
 
@@ -314,14 +314,24 @@ fn serve(
         if turn.is_over() {
             return Ok(true);
         }
-        let Some(chain) = queue.pop(memory, &mut scratch.buffers)? else { break };
-        let Chain { token, readable, writable } = chain;
-        let written =
-            session.handle(exports, readable, writable, &mut scratch.gathered).map_err(Fault::Session)?;
+        let Some(Chain { token, buffers }) = queue.pop(memory, &mut scratch.buffers)? else { break };
+        let written = answer(session, exports, buffers, &mut scratch.gathered).map_err(Fault::Session)?;
         queue.push(memory, token, written)?;
         turn.note(written);
     }
     Ok(false)
+}
+
+/// Answers the request in the buffers of a chain. Returns the length of the reply.
+#[inline(never)]
+fn answer(
+    session: &mut Session,
+    exports: &mut Exports<'_>,
+    buffers: Loaded<'_>,
+    scratch: &mut crate::server::Scratch,
+) -> Result<u32, SessionFault> {
+    let (readable, writable) = buffers.into_streams();
+    session.handle(exports, readable, writable, scratch)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use libfuzzer_sys::fuzz_target;
 use request::Request;
 use skerry::fs::FileSystem;
 use skerry::mem::guest::{GuestAddress, GuestMemory};
-use skerry::mem::scatter::{Loader, ScatterList};
+use skerry::mem::scatter::{Loader, MAX_SEGMENTS, ScatterList};
 use skerry::server::{ExportList, Exports, LockTable, Scratch, Session, SessionFault, SessionLimits};
 use skerry::wire::{Dirents, HEADER, Header, MessageType, Rmessage, Tag, parse_r_with_data, parse_t};
 use skerry_fuzz::check;
@@ -84,6 +84,11 @@ struct Service<'a> {
     ram: Guarded,
 }
 
+/// How long the buffers of `length` bytes are which may come in pieces of `piece`: a list has room for no more than [`MAX_SEGMENTS`].
+fn buffer_length(length: u32, piece: u16) -> u32 {
+    u32::from(piece.max(if length as usize > MAX_SEGMENTS { 600 } else { 1 }))
+}
+
 fn load<'a>(
     list: &'a mut ScatterList,
     memory: &'a GuestMemory,
@@ -92,7 +97,7 @@ fn load<'a>(
     piece: u16,
 ) -> Loader<'a> {
     let mut loader = list.load(memory);
-    let piece = u32::from(piece.max(if length > 4096 { 600 } else { 1 }));
+    let piece = buffer_length(length, piece);
     let mut address = at;
     while loader.length() < length {
         let length = piece.min(length - loader.length());
@@ -122,7 +127,7 @@ impl Service<'_> {
         let place = |address: u64| usize::try_from(address - REQUESTS).unwrap();
         // The buffers do not adjoin: what is between them is poison, too.
         let mut at = place(REQUESTS);
-        let step = usize::from(piece.max(if length > 4096 { 600 } else { 1 }));
+        let step = buffer_length(length, piece) as usize;
         for bytes in request.chunks(step) {
             self.ram.write(at, bytes);
             at += bytes.len() + 1;
@@ -164,7 +169,7 @@ impl Service<'_> {
 
     /// The reply, put together from its buffers.
     fn reply(&self, given: u32, piece: u16, written: u32) -> Vec<u8> {
-        let step = usize::from(piece.max(if given > 4096 { 600 } else { 1 }));
+        let step = buffer_length(given, piece) as usize;
         let mut at = usize::try_from(REPLIES - REQUESTS).unwrap();
         let (mut left, mut reply) = (given as usize, Vec::new());
         while left > 0 {

@@ -85,6 +85,7 @@ struct NameKey {
 
 impl NameKey {
     /// `None` for a name that is too long to be remembered.
+    #[inline(always)]
     fn new(directory: Node, name: &[u8]) -> Option<Self> {
         let mut key = Self { directory, length: name.len(), name: [0; LONGEST_NAME] };
         key.name.get_mut(..name.len())?.copy_from_slice(name);
@@ -92,6 +93,7 @@ impl NameKey {
     }
 
     /// A number that differs for most names, and for most directories.
+    #[inline(always)]
     fn place(&self) -> u64 {
         let (words, _) = self.name.as_chunks::<8>();
         let mixed = words.iter().fold(self.directory.0, |mixed, word| {
@@ -290,8 +292,10 @@ impl Remembered {
     /// Somebody is told the `i_version` of `node`: what comes must be told from what was.
     #[inline]
     pub(super) fn tell(&self, node: Node) {
-        if let Some(cell) = self.untold(node) {
-            cell.set(cell.get().filter(|noted| noted.node != node));
+        if let Some(cell) = self.untold(node)
+            && cell.get().is_some_and(|noted| noted.node == node)
+        {
+            cell.set(None);
         }
     }
 

@@ -191,7 +191,8 @@ impl GuestRegion {
     #[inline]
     pub(super) fn segment(&self, address: GuestAddress, length: u32) -> Option<Segment> {
         let (start, left) = self.at(address.0)?;
-        (length > 0 && left >= length as usize).then_some(Segment { start, length })
+        // A length of 0 wraps to one that is in no region.
+        ((length as usize).wrapping_sub(1) < left).then_some(Segment { start, length })
     }
 }
 
@@ -200,9 +201,11 @@ impl GuestRegion {
 /// Everything that points into it ([`VolatileSlice`], and the readers and writers of [`super::scatter`]) borrows
 /// it. So whoever unmaps memory drops this value first, and the borrow checker proves that nobody still
 /// points there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GuestMemory {
     regions: heapless::Vec<GuestRegion, MAX_REGIONS>,
+    /// The first of them.
+    first: GuestRegion,
     /// Tells these regions from those of any other memory that there is or was. 0 for none at all.
     stamp: u64,
 }
@@ -240,11 +243,17 @@ impl<const ALIGNMENT: usize> Structure<ALIGNMENT> {
 // not `Sync`: safe code could otherwise copy from two threads into one buffer.
 unsafe impl Send for GuestMemory {}
 
+impl Default for GuestMemory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl GuestMemory {
     /// No memory at all.
     #[must_use]
     pub const fn new() -> Self {
-        Self { regions: heapless::Vec::new(), stamp: 0 }
+        Self { regions: heapless::Vec::new(), first: NO_REGION, stamp: 0 }
     }
 
     /// Maps the guest addresses `guest .. guest + length` to the memory at `host`.
@@ -278,6 +287,7 @@ impl GuestMemory {
         self.regions
             .insert(index, GuestRegion { guest: guest.0, length, host })
             .map_err(|_| RegionError::TooMany)?;
+        self.first = self.regions.first().copied().unwrap_or(NO_REGION);
         // Relaxed: all that matters is that no number is given twice. There are not 2⁶⁴ regions in the life of a program.
         self.stamp = STAMP.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         Ok(())
@@ -286,7 +296,7 @@ impl GuestMemory {
     /// The region at the lowest address, or one that holds nothing.
     #[inline]
     pub(super) fn first_region(&self) -> &GuestRegion {
-        self.regions.first().unwrap_or(&NO_REGION)
+        &self.first
     }
 
     /// Checks the alleged buffer `address .. address + length`, and yields the memory it consists of: one
@@ -337,7 +347,7 @@ impl GuestMemory {
     #[cold]
     fn find<const ALIGNMENT: usize>(&self, structure: &mut Structure<ALIGNMENT>) -> Result<(), BadRange> {
         let slice = self.volatile_slice(structure.address, structure.length)?;
-        if !slice.start.addr().get().is_multiple_of(ALIGNMENT) {
+        if slice.fields::<ALIGNMENT>().is_none() {
             return Err(BadRange::Misaligned { offset: 0, size: ALIGNMENT });
         }
         (structure.stamp, structure.start) = (self.stamp, slice.start);
@@ -351,19 +361,21 @@ impl GuestMemory {
     /// [`BadRange::Wraps`], [`BadRange::Unmapped`], [`BadRange::Divided`].
     #[inline]
     pub fn volatile_slice(&self, address: GuestAddress, length: u32) -> Result<VolatileSlice<'_>, BadRange> {
-        // The first region is asked here, which has most of what is looked up: an indirect table for each request.
-        let segment = self.first_region().segment(address, length);
-        match segment.or_else(|| self.segment_elsewhere(address, length)) {
-            Some(Segment { start, .. }) => Ok(VolatileSlice { start, length, memory: PhantomData }),
+        match self.regions.iter().find_map(|region| region.segment(address, length)) {
+            Some(Segment { start, length }) => Ok(VolatileSlice { start, length, memory: PhantomData }),
             None => Err(self.not_in_one(address, length)),
         }
     }
 
-    /// The alleged structure, if it lies in one region.
-    #[cold]
-    #[inline(never)]
-    fn segment_elsewhere(&self, address: GuestAddress, length: u32) -> Option<Segment> {
-        self.regions.iter().find_map(|region| region.segment(address, length))
+    /// The alleged structure `address .. address + length`, if it lies in the first region, and is aligned there.
+    #[inline(always)]
+    pub fn first_fields<const ALIGNMENT: usize>(
+        &self,
+        address: GuestAddress,
+        length: u32,
+    ) -> Option<Fields<'_, ALIGNMENT>> {
+        let Segment { start, length } = self.first_region().segment(address, length)?;
+        VolatileSlice { start, length, memory: PhantomData }.fields()
     }
 
     /// Why `address .. address + length` is not in one region.
@@ -452,6 +464,21 @@ impl<'m, const ALIGNMENT: usize> Fields<'m, ALIGNMENT> {
     }
 }
 
+impl Fields<'_, { align_of::<u64>() }> {
+    /// A private copy of the 16 bytes at `offset`, each read exactly once, as two little-endian words, if they are there and
+    /// aligned.
+    #[inline(always)]
+    pub fn words_at(&self, offset: usize) -> Option<[u64; 2]> {
+        if !offset.is_multiple_of(align_of::<u64>()) {
+            return None;
+        }
+        let bytes = self.slice.at(offset, 16).ok()?;
+        // SAFETY: the 16 bytes are mapped and readable (checked by `at`), and aligned, as the structure and the offset are.
+        let words = unsafe { access::read_words(bytes.cast::<u64>()) };
+        Some(words.map(u64::from_le))
+    }
+}
+
 /// Bytes in guest memory that are copied out: a table of descriptors.
 ///
 /// Holding one proves that its bytes lie in one region of a [`GuestMemory`] that is borrowed, hence mapped,
@@ -463,7 +490,14 @@ pub struct VolatileSlice<'m> {
     memory: PhantomData<&'m GuestMemory>,
 }
 
-impl VolatileSlice<'_> {
+impl<'m> VolatileSlice<'m> {
+    /// The same as a structure with fields, if it is aligned.
+    #[must_use]
+    #[inline(always)]
+    pub fn fields<const ALIGNMENT: usize>(self) -> Option<Fields<'m, ALIGNMENT>> {
+        self.start.addr().get().is_multiple_of(ALIGNMENT).then_some(Fields { slice: self })
+    }
+
     /// Its length in bytes.
     #[must_use]
     #[inline]
@@ -501,13 +535,10 @@ impl VolatileSlice<'_> {
     /// [`BadRange::Beyond`].
     #[inline]
     pub fn copy_out_words(&self, offset: usize) -> Result<[u64; 2], BadRange> {
-        let bytes = self.at(offset, 16)?;
-        if !bytes.addr().get().is_multiple_of(align_of::<u64>()) {
-            return self.copy_out_unaligned(offset);
+        match self.fields().and_then(|fields| fields.words_at(offset)) {
+            Some(words) => Ok(words),
+            None => self.copy_out_unaligned(offset),
         }
-        // SAFETY: the 16 bytes are mapped and readable (checked by `at`), and aligned (just checked).
-        let words = unsafe { access::read_words(bytes.cast::<u64>()) };
-        Ok(words.map(u64::from_le))
     }
 
     /// [`copy_out_words`](Self::copy_out_words) where they are not aligned.

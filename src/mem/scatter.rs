@@ -61,46 +61,62 @@ impl fmt::Display for LoadError {
 impl core::error::Error for LoadError {}
 
 /// Room for the segments of a chain. See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ScatterList {
-    segments: heapless::Vec<Segment, MAX_SEGMENTS>,
-    border: Border,
+    segments: [Segment; MAX_SEGMENTS],
+    /// Where the second stream begins.
+    border: Place,
+    end: Place,
 }
 
-/// Where the second stream of a list begins.
+/// A place in a list.
 #[derive(Debug, Clone, Copy, Default)]
-struct Border {
+struct Place {
+    /// Segments before it.
     segments: usize,
+    /// Bytes before it.
     bytes: u32,
+}
+
+impl Place {
+    const START: Self = Self { segments: 0, bytes: 0 };
 }
 
 // SAFETY: the addresses in a list that is not lent are never followed; a list that is lent is borrowed, so
 // it does not move.
 unsafe impl Send for ScatterList {}
 
+impl Default for ScatterList {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl ScatterList {
     /// An empty list.
     #[must_use]
     pub const fn new() -> Self {
-        Self { segments: heapless::Vec::new(), border: Border { segments: 0, bytes: 0 } }
+        let segments = [Segment { start: NonNull::dangling(), length: 0 }; MAX_SEGMENTS];
+        Self { segments, border: Place::START, end: Place::START }
     }
 
     /// Empties the list, and lends it to take buffers that lie in `memory`.
-    #[inline]
+    #[inline(always)]
     pub fn load<'a>(&'a mut self, memory: &'a GuestMemory) -> Loader<'a> {
-        self.segments.clear();
-        self.border = Border::default();
-        Loader { list: self, memory, region: memory.first_region(), length: 0, end: NO_END }
+        self.border = Place::START;
+        Loader { list: self, memory, region: memory.first_region(), at: Place::START, end: NO_END }
     }
 
-    /// Appends a segment; `goes_on` says that it is in the region of the last one, and begins where that ends.
+    /// Appends a segment behind `count` others; `goes_on` says that it is in the region of the
+    /// last one, and begins where that ends. Returns how many there are now.
     #[inline(always)]
-    fn append(&mut self, segment: Segment, goes_on: bool) -> Result<(), LoadError> {
-        if goes_on && let Some(last) = self.segments.last_mut() {
+    fn append(&mut self, count: usize, segment: Segment, goes_on: bool) -> Result<usize, LoadError> {
+        if goes_on && let Some(last) = count.checked_sub(1).and_then(|last| self.segments.get_mut(last)) {
             last.length = last.length.checked_add(segment.length).ok_or(LoadError::TooLong)?;
-            return Ok(());
+            return Ok(count);
         }
-        self.segments.push(segment).map_err(|_| LoadError::TooManySegments)
+        *self.segments.get_mut(count).ok_or(LoadError::TooManySegments)? = segment;
+        Ok(count.wrapping_add(1))
     }
 }
 
@@ -114,7 +130,8 @@ pub struct Loader<'a> {
     memory: &'a GuestMemory,
     /// Where the last buffer was, or any other region: the next one is likely to be there.
     region: &'a GuestRegion,
-    length: u32,
+    /// The end of the list.
+    at: Place,
     /// The guest's address behind the last segment, if the next buffer may go on there.
     end: u64,
 }
@@ -126,17 +143,44 @@ impl<'a> Loader<'a> {
     /// [`LoadError`]; the list may hold a part of the buffer then, and should not be used.
     #[inline(always)]
     pub fn push(&mut self, address: GuestAddress, length: u32) -> Result<(), LoadError> {
-        self.length = self.length.checked_add(length).ok_or(LoadError::TooLong)?;
+        self.at.bytes = self.at.bytes.checked_add(length).ok_or(LoadError::TooLong)?;
         let Some(segment) = self.region.segment(address, length) else {
-            (self.region, self.end) = push_elsewhere(self.list, self.memory, address, length, self.end)?;
+            let end = (self.at.segments, self.end);
+            (self.at.segments, self.region, self.end) =
+                push_elsewhere(self.list, self.memory, address, length, end)?;
             return Ok(());
         };
         // The last segment ends where this one begins: in the same region, unless the region begins here. A pointer into one
         // region must not leave it, even where two adjoin in host memory by chance.
-        self.list.append(segment, address.0 == self.end && !self.region.begins_at(address))?;
+        let goes_on = address.0 == self.end && !self.region.begins_at(address);
+        self.at.segments = self.list.append(self.at.segments, segment, goes_on)?;
         // No region ends behind 2⁶⁴ − 1, so this does not wrap.
         self.end = address.0.wrapping_add(u64::from(length));
         Ok(())
+    }
+
+    /// [`push`](Self::push) of a buffer as they mostly are: in the region of the last one, or in the first. Returns whether it is, and
+    /// there is room for it; nothing is done else.
+    #[inline(always)]
+    pub fn push_near(&mut self, address: GuestAddress, length: u32) -> bool {
+        let Some(segment) = self.region.segment(address, length) else { return false };
+        let Some(bytes) = self.at.bytes.checked_add(length) else { return false };
+        let goes_on = address.0 == self.end;
+        if goes_on && self.region.begins_at(address) {
+            return false;
+        }
+        let Ok(segments) = self.list.append(self.at.segments, segment, goes_on) else { return false };
+        self.at = Place { segments, bytes };
+        // No region ends behind 2⁶⁴ − 1, so this does not wrap.
+        self.end = address.0.wrapping_add(u64::from(length));
+        true
+    }
+
+    /// The list, to be loaded anew.
+    #[must_use]
+    #[inline(always)]
+    pub fn give_back(self) -> &'a mut ScatterList {
+        self.list
     }
 
     /// The memory that the buffers lie in.
@@ -147,36 +191,30 @@ impl<'a> Loader<'a> {
     }
 
     /// What is pushed from here on is another stream.
-    #[inline]
+    #[inline(always)]
     pub fn turn(&mut self) {
-        self.list.border = Border { segments: self.list.segments.len(), bytes: self.length };
+        self.list.border = self.at;
         self.end = NO_END;
     }
 
     /// Bytes in the list.
     #[must_use]
     pub fn length(&self) -> u32 {
-        self.length
+        self.at.bytes
+    }
+
+    /// The list, as it is now.
+    #[must_use]
+    #[inline(always)]
+    pub fn finish(self) -> Loaded<'a> {
+        self.list.end = self.at;
+        Loaded { list: self.list, memory: PhantomData }
     }
 
     /// What was pushed before the [turn](Self::turn), to be read, and what was pushed after it, to be written.
     #[must_use]
-    #[inline]
     pub fn into_streams(self) -> (ScatterReader<'a>, ScatterWriter<'a>) {
-        let Self { list, length, .. } = self;
-        let Border { segments, bytes } = list.border;
-        // The border is at most the end, of both: so nothing is lost here.
-        let (before, after) = list.segments.split_at_checked(segments).unwrap_or_default();
-        let left = length.saturating_sub(bytes);
-        (
-            ScatterReader {
-                cursor: Cursor { segments: before, offset: 0, left: bytes, memory: PhantomData },
-            },
-            ScatterWriter {
-                cursor: Cursor { segments: after, offset: 0, left, memory: PhantomData },
-                written: 0,
-            },
-        )
+        self.finish().into_streams()
     }
 
     /// All of the list, to be read.
@@ -193,8 +231,31 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// A list that was filled: two streams.
+#[derive(Debug)]
+pub struct Loaded<'a> {
+    list: &'a ScatterList,
+    memory: PhantomData<&'a GuestMemory>,
+}
+
+impl<'a> Loaded<'a> {
+    /// What was pushed before the [turn](Loader::turn), to be read, and what was pushed after it, to be written.
+    #[must_use]
+    #[inline(always)]
+    pub fn into_streams(self) -> (ScatterReader<'a>, ScatterWriter<'a>) {
+        let ScatterList { segments, border, end } = self.list;
+        let (before, after) = segments.split_at_checked(border.segments).unwrap_or_default();
+        // The border is at most the end, so nothing is lost here.
+        let length = end.bytes.saturating_sub(border.bytes);
+        (
+            ScatterReader { cursor: Cursor::new(before, border.bytes) },
+            ScatterWriter::of(Cursor::new(after, length)),
+        )
+    }
+}
+
 /// [`Loader::push`] of a buffer that is empty, in another region than the last one, divided between regions, or not all guest
-/// memory. Returns the region in which it ends, and the end.
+/// memory. `segments` and `end` are the loader's; returned is what they are then, and the region in which the buffer ends.
 #[cold]
 #[inline(never)]
 fn push_elsewhere<'a>(
@@ -202,82 +263,116 @@ fn push_elsewhere<'a>(
     memory: &'a GuestMemory,
     address: GuestAddress,
     length: u32,
-    end: u64,
-) -> Result<(&'a GuestRegion, u64), LoadError> {
+    (mut segments, end): (usize, u64),
+) -> Result<(usize, &'a GuestRegion, u64), LoadError> {
     let mut last = (memory.first_region(), end);
     let mut at = address;
     for (region, segment) in memory.translate(address, length)? {
-        list.append(segment, at.0 == end && !region.begins_at(at))?;
+        segments = list.append(segments, segment, at.0 == end && !region.begins_at(at))?;
         at = GuestAddress(at.0.wrapping_add(u64::from(segment.length)));
         last = (region, at.0);
     }
-    Ok(last)
+    Ok((segments, last.0, last.1))
 }
 
-/// A range of a list: `left` bytes, the first of which is `offset` bytes into the first segment.
+/// A range of a list: what is left of the segment in which it goes on, and what lies in the segments behind that.
 ///
-/// The segments hold at least `offset + left` bytes, and all lie in memory that is borrowed for `'a`.
+/// `piece` bytes from `at` on are of one segment, `segments` hold at least `behind` bytes, and all lie in memory that is borrowed
+/// for `'a`. Both together are shorter than 2³².
 #[derive(Debug)]
 struct Cursor<'a> {
+    at: NonNull<u8>,
+    piece: u32,
+    behind: u32,
     segments: &'a [Segment],
-    offset: u32,
-    left: u32,
     memory: PhantomData<&'a GuestMemory>,
 }
 
 impl<'a> Cursor<'a> {
+    /// The first `length` bytes of `segments`, which hold so many.
+    #[inline(always)]
+    fn new(segments: &'a [Segment], length: u32) -> Self {
+        let mut cursor =
+            Self { at: NonNull::dangling(), piece: 0, behind: length, segments, memory: PhantomData };
+        cursor.go_on();
+        cursor
+    }
+
+    /// Bytes of the range.
+    #[inline(always)]
+    fn left(&self) -> u32 {
+        self.piece.wrapping_add(self.behind)
+    }
+
+    /// Goes on in the next segment, if there is one; nothing is left of the one before.
+    #[inline(always)]
+    fn go_on(&mut self) -> Option<()> {
+        let (segment, rest) = self.segments.split_first()?;
+        let piece = segment.length.min(self.behind);
+        self.behind = self.behind.wrapping_sub(piece);
+        (self.at, self.piece, self.segments) = (segment.start, piece, rest);
+        Some(())
+    }
+
     /// Consumes `count` bytes (if that many are left) and shows each contiguous piece of them to `each`. The
-    /// pieces are 1 byte or longer, and mapped, readable and writable for `'a`.
+    /// pieces are mapped, readable and writable for `'a`.
     #[inline(always)] // A header of a known length is then copied without a call.
     fn advance(&mut self, count: usize, mut each: impl FnMut(NonNull<u8>, usize)) -> Option<()> {
-        let count = u32::try_from(count).ok()?;
         // Most of what is asked for ends within the segment in which it begins.
-        if let Some(left) = self.left.checked_sub(count)
-            && let Some(segment) = self.segments.first()
-            && let Some(end) = self.offset.checked_add(count)
-            && end <= segment.length
-        {
-            if count > 0 {
-                // SAFETY: as in `advance_across`, where `piece` is `count`.
-                each(unsafe { segment.start.add(self.offset as usize) }, count as usize);
-            }
-            (self.offset, self.left) = (end, left);
+        if count <= self.piece as usize {
+            each(self.at, count);
+            self.skip_in_piece(count);
             return Some(());
         }
         self.advance_across(count, each)
     }
 
+    /// Consumes `count` bytes, if so many are of one segment.
+    #[inline(always)]
+    fn skip_in_piece(&mut self, count: usize) {
+        if let Some(piece) = u32::try_from(count).ok().and_then(|count| self.piece.checked_sub(count)) {
+            // SAFETY: `count` is at most `piece` (just checked), and the `piece` bytes from `at` on are one mapped range of at most
+            // `isize::MAX` bytes (what holding a segment under a borrow of its memory proves).
+            self.at = unsafe { self.at.add(count) };
+            self.piece = piece;
+        }
+    }
+
     /// [`advance`](Self::advance) across segments.
     #[inline(never)]
-    fn advance_across(&mut self, mut count: u32, mut each: impl FnMut(NonNull<u8>, usize)) -> Option<()> {
-        let left = self.left.checked_sub(count)?;
-        while count > 0 {
-            let (segment, rest) = self.segments.split_first()?;
-            let available = segment.length.checked_sub(self.offset)?;
-            let piece = available.min(count);
-            if piece > 0 {
-                // SAFETY: `offset + piece` is at most the segment's length, and the segment is one mapped
-                // range of at most `isize::MAX` bytes (what holding one under a borrow of its memory proves).
-                each(unsafe { segment.start.add(self.offset as usize) }, piece as usize);
-            }
-            count = count.checked_sub(piece)?;
-            if piece == available {
-                self.segments = rest;
-                self.offset = 0;
-            } else {
-                self.offset = self.offset.checked_add(piece)?;
-            }
+    fn advance_across(&mut self, mut count: usize, mut each: impl FnMut(NonNull<u8>, usize)) -> Option<()> {
+        if count > self.left() as usize {
+            return None;
         }
-        self.left = left;
+        loop {
+            let length = count.min(self.piece as usize);
+            each(self.at, length);
+            self.skip_in_piece(length);
+            count = count.checked_sub(length)?;
+            if count == 0 {
+                return Some(());
+            }
+            self.go_on()?;
+        }
+    }
+
+    /// Leaves only the first `count` bytes, if there are so many.
+    #[inline]
+    fn truncate(&mut self, count: u32) -> Option<()> {
+        if count > self.left() {
+            return None;
+        }
+        self.piece = self.piece.min(count);
+        self.behind = count.wrapping_sub(self.piece);
         Some(())
     }
 
     /// The first `count` bytes, and the others.
     fn split_at(mut self, count: usize) -> Option<(Self, Self)> {
-        let (segments, offset) = (self.segments, self.offset);
-        let head = u32::try_from(count).ok()?;
+        let mut head = Self { ..self };
+        head.truncate(u32::try_from(count).ok()?)?;
         self.advance(count, |_, _| ())?;
-        Some((Cursor { segments, offset, left: head, memory: PhantomData }, self))
+        Some((head, self))
     }
 }
 
@@ -302,11 +397,7 @@ impl ScatterReader<'_> {
     /// [`Short`] if fewer are left; nothing changes then.
     #[inline]
     pub fn truncate(&mut self, count: u32) -> Result<(), Short> {
-        if count > self.cursor.left {
-            return Err(Short);
-        }
-        self.cursor.left = count;
-        Ok(())
+        self.cursor.truncate(count).ok_or(Short)
     }
 
     /// The next `count` bytes, and those behind them.
@@ -321,7 +412,7 @@ impl ScatterReader<'_> {
 
 impl Source for ScatterReader<'_> {
     fn remaining(&self) -> usize {
-        self.cursor.left as usize
+        self.cursor.left() as usize
     }
 
     fn take(&mut self, bytes: &mut [u8]) -> Result<(), Short> {
@@ -349,20 +440,22 @@ impl Source for ScatterReader<'_> {
 #[derive(Debug)]
 pub struct ScatterWriter<'a> {
     cursor: Cursor<'a>,
-    written: u32,
+    /// Bytes that there was room for at first.
+    room: u32,
 }
 
-impl ScatterWriter<'_> {
+impl<'a> ScatterWriter<'a> {
     /// Room that is left, in bytes.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        self.cursor.left as usize
+        self.cursor.left() as usize
     }
 
     /// Bytes that were put into this writer.
     #[must_use]
+    #[inline]
     pub fn written(&self) -> u32 {
-        self.written
+        self.room.wrapping_sub(self.cursor.left())
     }
 
     /// The next `count` bytes of room, and the room behind them. Both start to count what is written at 0.
@@ -371,33 +464,34 @@ impl ScatterWriter<'_> {
     /// [`Full`] if less room is left.
     pub fn split_at(self, count: usize) -> Result<(Self, Self), Full> {
         let (head, tail) = self.cursor.split_at(count).ok_or(Full)?;
-        Ok((Self { cursor: head, written: 0 }, Self { cursor: tail, written: 0 }))
+        Ok((Self::of(head), Self::of(tail)))
     }
 
     /// A second writer, for the room behind the next `count` bytes; this one keeps all of its room. It counts from 0.
     ///
     /// # Errors
     /// [`Full`] if less room is left.
-    #[inline]
+    #[inline(always)]
     pub fn behind(&self, count: usize) -> Result<Self, Full> {
         let mut cursor = Cursor { ..self.cursor };
         cursor.advance(count, |_, _| ()).ok_or(Full)?;
         // Where a segment ends there, as with a head that has a buffer of its own, the room begins with the next one.
-        if let Some((segment, rest)) = cursor.segments.split_first()
-            && segment.length == cursor.offset
-        {
-            (cursor.segments, cursor.offset) = (rest, 0);
+        if cursor.piece == 0 {
+            cursor.go_on();
         }
-        Ok(Self { cursor, written: 0 })
+        Ok(Self::of(cursor))
+    }
+
+    /// To fill the range with.
+    #[inline(always)]
+    fn of(cursor: Cursor<'a>) -> Self {
+        Self { room: cursor.left(), cursor }
     }
 
     /// Fills the next `count` bytes, piece by piece, with `fill`.
     #[inline(always)]
     fn advance(&mut self, count: usize, fill: impl FnMut(NonNull<u8>, usize)) -> Result<(), Full> {
-        let before = self.cursor.left;
-        self.cursor.advance(count, fill).ok_or(Full)?;
-        self.written = self.written.saturating_add(before.saturating_sub(self.cursor.left));
-        Ok(())
+        self.cursor.advance(count, fill).ok_or(Full)
     }
 }
 

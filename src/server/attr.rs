@@ -26,6 +26,7 @@ pub(super) fn getattr(
 ) -> Result<Rgetattr, Errno> {
     let File { handle, attachment } = session.file(request.fid)?;
     let backend = exports.get(attachment.export)?;
+    let number = backend.number(handle.node);
     let attributes = backend.attributes(handle.node)?;
     let known = |there: bool, field| if there { field } else { GetattrMask::empty() };
     let valid = GetattrMask::BASIC
@@ -34,7 +35,7 @@ pub(super) fn getattr(
         | known(attributes.data_version.is_some(), GetattrMask::DATA_VERSION);
     Ok(Rgetattr {
         valid,
-        qid: qid(backend.number(handle.node), &attributes),
+        qid: qid(number, &attributes),
         mode: attributes.mode,
         uid: attributes.uid,
         gid: attributes.gid,

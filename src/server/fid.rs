@@ -3,9 +3,9 @@
 //! The fid table of a session: which file each of the client's handles stands for.
 //!
 //! A fid is any 32-bit number that the client likes, so the table is a hash table, with chains. All its memory
-//! is allocated once: for each fid the number itself (4 bytes), what it stands for (24) and the next of its
-//! chain (2), and twice as many chain heads (2 bytes each): 34 bytes a fid where the capacity is a power of
-//! two.
+//! is allocated once: for each fid what it stands for (24 bytes), the number itself (4) and the next of its
+//! chain (2), which make 32, and twice as many chain heads (2 bytes each): 36 bytes a fid where the capacity is
+//! a power of two.
 //!
 //! A hostile client can compute fids that collide. It gains nothing: a chain is never longer than
 //! [`MAX_CHAIN`], and an insertion that would make it so is refused as if the table were full. Fids that Linux
@@ -106,7 +106,7 @@ pub struct Handle {
 }
 
 // The arithmetic of `SessionLimits::max_fids` counts on it.
-const _: () = assert!(size_of::<Handle>() == 24);
+const _: () = assert!(size_of::<Handle>() == 24 && size_of::<Entry>() == 32);
 
 /// Fids of a table that may keep a file, however small it is.
 const ALWAYS_RETAINED: usize = 80;
@@ -118,16 +118,24 @@ pub struct Vacancy {
     bucket: usize,
 }
 
+/// What is at one position of a table.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// What the fid stands for.
+    handle: Handle,
+    /// The fid, if the position is in use.
+    fid: Fid,
+    /// The next position of the same chain, or of the chain of freed positions.
+    next: u16,
+}
+
 /// The fids of one session.
 pub struct FidTable {
-    /// The fid at each position that is in use.
-    fids: Box<[Fid]>,
-    /// What it stands for.
-    handles: Box<[Handle]>,
-    /// The next position of the same chain, or of the chain of freed positions.
-    next: Box<[u16]>,
+    entries: Box<[Entry]>,
     /// The first position of each chain. The length is a power of two.
     heads: Box<[u16]>,
+    /// How far the hash of a fid is shifted to give its chain.
+    shift: u32,
     /// The first of the positions that were in use and are not.
     freed: u16,
     /// The first of the positions that were never in use since the table was last empty; all behind it are like
@@ -152,11 +160,13 @@ impl FidTable {
             kind: FileKind::Directory,
             state: FidState::Path,
         };
+        let unused = Entry { handle: unused, fid: Fid::NOFID, next: NONE };
+        // 2 … 131,072, so that 1 … 17 bits of a hash are kept.
+        let heads = capacity.saturating_mul(2).next_power_of_two();
         Self {
-            fids: vec![Fid::NOFID; capacity].into_boxed_slice(),
-            handles: vec![unused; capacity].into_boxed_slice(),
-            next: vec![NONE; capacity].into_boxed_slice(),
-            heads: vec![NONE; capacity.saturating_mul(2).next_power_of_two()].into_boxed_slice(),
+            entries: vec![unused; capacity].into_boxed_slice(),
+            heads: vec![NONE; heads].into_boxed_slice(),
+            shift: u32::BITS.saturating_sub(heads.trailing_zeros()),
             freed: NONE,
             fresh: 0,
             count: 0,
@@ -170,7 +180,7 @@ impl FidTable {
     /// # Errors
     /// EMFILE if a quarter of the table does so, and at least [`ALWAYS_RETAINED`].
     pub fn may_retain(&self) -> Result<(), Errno> {
-        let most = (self.handles.len() / 4).max(ALWAYS_RETAINED);
+        let most = (self.entries.len() / 4).max(ALWAYS_RETAINED);
         if self.retaining < most { Ok(()) } else { Err(Errno::EMFILE) }
     }
 
@@ -191,10 +201,7 @@ impl FidTable {
     /// # Errors
     /// EBADF if it is not in use.
     pub fn get(&self, fid: Fid) -> Result<Handle, Errno> {
-        self.find(fid)
-            .and_then(|position| self.handles.get(usize::from(position)))
-            .copied()
-            .ok_or(Errno::EBADF)
+        self.find(fid).map(|entry| entry.handle).ok_or(Errno::EBADF)
     }
 
     /// A place for `fid`, which is to be [filled](Self::fill) before anything else of the table is changed.
@@ -208,15 +215,15 @@ impl FidTable {
         }
         let bucket = self.bucket(fid);
         let mut length = 0;
-        let mut position = self.heads.get(bucket).copied().unwrap_or(NONE);
-        while let Some(other) = self.fids.get(usize::from(position)) {
-            if *other == fid {
+        let mut position = self.head(bucket);
+        while let Some(other) = self.entries.get(usize::from(position)) {
+            if other.fid == fid {
                 return Err(Errno::EBADF);
             }
-            position = self.next.get(usize::from(position)).copied().unwrap_or(NONE);
+            position = other.next;
             length += 1;
         }
-        if self.count >= self.handles.len() || length >= MAX_CHAIN {
+        if self.count >= self.entries.len() || length >= MAX_CHAIN {
             return Err(Errno::EMFILE);
         }
         Ok(Vacancy { fid, bucket })
@@ -232,23 +239,17 @@ impl FidTable {
     )]
     pub fn fill(&mut self, vacancy: &Vacancy, handle: Handle) -> Result<(), Errno> {
         let position = if self.freed == NONE { self.fresh } else { self.freed };
-        let at = usize::from(position);
-        let (Some(own_fid), Some(own_handle), Some(own_next), Some(head)) = (
-            self.fids.get_mut(at),
-            self.handles.get_mut(at),
-            self.next.get_mut(at),
-            self.heads.get_mut(vacancy.bucket),
-        ) else {
+        let (Some(entry), Some(head)) =
+            (self.entries.get_mut(usize::from(position)), self.heads.get_mut(vacancy.bucket))
+        else {
             return Err(Errno::EMFILE);
         };
         if self.freed == NONE {
             self.fresh += 1;
         } else {
-            self.freed = *own_next;
+            self.freed = entry.next;
         }
-        *own_fid = vacancy.fid;
-        *own_handle = handle;
-        *own_next = *head;
+        *entry = Entry { handle, fid: vacancy.fid, next: *head };
         *head = position;
         self.count += 1;
         self.retaining += usize::from(handle.state.retains());
@@ -260,9 +261,13 @@ impl FidTable {
     /// # Errors
     /// EBADF if it is not in use.
     pub fn replace(&mut self, fid: Fid, handle: Handle) -> Result<(), Errno> {
-        let position = self.find(fid).ok_or(Errno::EBADF)?;
-        let place = self.handles.get_mut(usize::from(position)).ok_or(Errno::EBADF)?;
-        let before = core::mem::replace(place, handle);
+        let mut position = self.head(self.bucket(fid));
+        // The value NONE is never a position: there are at most 65,535.
+        while self.entries.get(usize::from(position)).is_some_and(|entry| entry.fid != fid) {
+            position = self.entries.get(usize::from(position)).map_or(NONE, |entry| entry.next);
+        }
+        let entry = self.entries.get_mut(usize::from(position)).ok_or(Errno::EBADF)?;
+        let before = core::mem::replace(&mut entry.handle, handle);
         let (after, before) = (handle.state.retains(), before.state.retains());
         self.retaining =
             self.retaining.saturating_add(usize::from(after)).saturating_sub(usize::from(before));
@@ -277,18 +282,18 @@ impl FidTable {
     pub fn remove(&mut self, fid: Fid) -> Result<Handle, Errno> {
         let bucket = self.bucket(fid);
         let mut before = NONE;
-        let mut position = self.heads.get(bucket).copied().unwrap_or(NONE);
-        while self.fids.get(usize::from(position)).is_some_and(|other| *other != fid) {
-            before = position;
-            position = self.next.get(usize::from(position)).copied().unwrap_or(NONE);
-        }
+        let mut position = self.head(bucket);
         // The value NONE is never a position: there are at most 65,535.
-        let removed = *self.handles.get(usize::from(position)).ok_or(Errno::EBADF)?;
-        let after =
-            core::mem::replace(self.next.get_mut(usize::from(position)).ok_or(Errno::EBADF)?, self.freed);
+        let (removed, after) = loop {
+            let entry = self.entries.get_mut(usize::from(position)).ok_or(Errno::EBADF)?;
+            if entry.fid == fid {
+                break (entry.handle, core::mem::replace(&mut entry.next, self.freed));
+            }
+            (before, position) = (position, entry.next);
+        };
         let link = match before {
             NONE => self.heads.get_mut(bucket),
-            before => self.next.get_mut(usize::from(before)),
+            before => self.entries.get_mut(usize::from(before)).map(|entry| &mut entry.next),
         };
         *link.ok_or(Errno::EBADF)? = after;
         self.freed = position;
@@ -308,42 +313,35 @@ impl FidTable {
 
     /// What each fid in use stands for, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Fid, Handle)> + '_ {
-        self.heads.iter().flat_map(|head| self.chain_from(*head)).filter_map(|position| {
-            let at = usize::from(position);
-            Some((*self.fids.get(at)?, *self.handles.get(at)?))
-        })
+        self.heads.iter().flat_map(|head| self.chain_from(*head)).map(|entry| (entry.fid, entry.handle))
     }
 
     /// The chain that `fid` belongs to.
-    #[expect(
-        clippy::arithmetic_side_effects,
-        reason = "bits is 1 to 17: the length is a power of two of that range"
-    )]
+    #[inline]
     fn bucket(&self, fid: Fid) -> usize {
         // Multiplicative hashing: an odd constant near 2^32 / φ spreads consecutive numbers evenly over the top bits.
-        let spread = fid.0.wrapping_mul(0x9e37_79b9);
-        // There are 2 … 131,072 heads, so 1 … 17 bits of the product are kept.
-        let bits = self.heads.len().trailing_zeros();
-        (spread >> (u32::BITS - bits)) as usize
+        fid.0.wrapping_mul(0x9e37_79b9).wrapping_shr(self.shift) as usize
     }
 
-    /// The positions of the chain that `fid` belongs to.
-    fn chain(&self, fid: Fid) -> impl Iterator<Item = u16> {
-        self.chain_from(self.heads.get(self.bucket(fid)).copied().unwrap_or(NONE))
+    /// The first position of a chain.
+    #[inline]
+    fn head(&self, bucket: usize) -> u16 {
+        self.heads.get(bucket).copied().unwrap_or(NONE)
     }
 
-    /// The positions of a chain from `position` on.
-    fn chain_from(&self, mut position: u16) -> impl Iterator<Item = u16> {
+    /// A chain from `position` on.
+    fn chain_from(&self, mut position: u16) -> impl Iterator<Item = &Entry> {
         core::iter::from_fn(move || {
             // The value NONE is never a position: there are at most 65,535.
-            let current = position;
-            position = self.next.get(usize::from(current)).copied().unwrap_or(NONE);
-            (current != NONE).then_some(current)
+            let entry = self.entries.get(usize::from(position))?;
+            position = entry.next;
+            Some(entry)
         })
     }
 
-    fn find(&self, fid: Fid) -> Option<u16> {
-        self.chain(fid).find(|position| self.fids.get(usize::from(*position)) == Some(&fid))
+    #[inline]
+    fn find(&self, fid: Fid) -> Option<&Entry> {
+        self.chain_from(self.head(self.bucket(fid))).find(|entry| entry.fid == fid)
     }
 }
 
@@ -432,7 +430,7 @@ mod tests {
             let expected = if inserted < MAX_CHAIN { Ok(()) } else { Err(Errno::EMFILE) };
             assert_eq!(table.insert(*fid, handle(3)), expected);
         }
-        assert_eq!(table.chain(Fid(1)).count(), MAX_CHAIN);
+        assert_eq!(table.chain_from(table.head(table.bucket(Fid(1)))).count(), MAX_CHAIN);
     }
 
     #[test]
@@ -450,7 +448,7 @@ mod tests {
             let longest = (0..32_768)
                 .map(|count| {
                     table.insert(Fid(numbers(count)), handle(1)).unwrap();
-                    table.chain(Fid(numbers(count))).count()
+                    table.chain_from(table.head(table.bucket(Fid(numbers(count))))).count()
                 })
                 .max();
             assert!(longest < Some(MAX_CHAIN / 2), "{longest:?}");

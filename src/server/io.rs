@@ -20,6 +20,7 @@ const MAX_OFFSET: u64 = i64::MAX as u64;
 /// # Errors
 /// EBADF for a `fid` that is not open for reading and reads no attribute; EISDIR; EINVAL for an `offset` of 2⁶³
 /// or more; what [`FileSystem::read`](crate::fs::FileSystem::read) says.
+#[inline(always)] // It has one caller.
 pub(super) fn read(
     session: &Session,
     exports: &Exports<'_>,

@@ -81,8 +81,10 @@ fn dispatch(
         M::Tlcreate => reply.send(&create::lcreate(session, exports, request.body()?)?),
         M::Tread => {
             let body = request.body()?;
-            let answer = reply.with_data(|data| io::read(session, exports, body, data))?;
-            reply.send(&answer)
+            let mut data = reply.data_room()?;
+            let answer = io::read(session, exports, body, &mut data);
+            reply.count_data(&data);
+            reply.send(&answer?)
         }
         M::Twrite => {
             let body: Twrite = request.body()?;
@@ -97,8 +99,10 @@ fn dispatch(
         M::Tstatfs => reply.send(&attr::statfs(session, exports, request.body()?)?),
         M::Treaddir => {
             let body = request.body()?;
-            let answer = reply.with_data(|data| readdir::readdir(session, exports, body, data))?;
-            reply.send(&answer)
+            let mut data = reply.data_room()?;
+            let answer = readdir::readdir(session, exports, body, &mut data);
+            reply.count_data(&data);
+            reply.send(&answer?)
         }
         M::Treadlink => {
             reply.send(&readlink::readlink(session, exports, request.body()?, &mut buffers.target)?)

@@ -39,8 +39,8 @@ const MAX_REPLY_HEAD: usize = 4352;
 /// What a session may hold at most. It decides how much memory a session takes, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// Fids at a time, at most [`MAX_FIDS`](super::fid::MAX_FIDS). A table of 32,768 takes 34 bytes each, 1.06
-    /// MiB; with what else a session holds, eight of them take 11 MiB.
+    /// Fids at a time, at most [`MAX_FIDS`](super::fid::MAX_FIDS). A table of 32,768 takes 36 bytes each, 1.13
+    /// MiB; with what else a session holds, eight of them take 11.4 MiB.
     pub max_fids: usize,
     /// The largest `msize` that is agreed to, at least [`MIN_MSIZE`]. It takes no memory. (Linux never asks for
     /// more than 512,000 over virtio.)
@@ -266,6 +266,7 @@ impl Session {
     ///
     /// # Errors
     /// A fault; nothing of use was answered then, and the ring should stop.
+    #[inline(always)] // Into a function that makes the streams: they are not moved then.
     pub fn handle(
         &mut self,
         exports: &mut Exports<'_>,
@@ -275,13 +276,14 @@ impl Session {
     ) -> Result<u32, SessionFault> {
         self.settle(exports);
         let Scratch { request: gathered, reply: staging, buffers } = scratch;
-        let room = reply.remaining();
+        let mut reply = Reply { tag: Tag::NOTAG, room: reply, staging, copied: 0, served: 0 };
+        let room = reply.room.remaining();
         if room < RLERROR as usize {
             return Err(no_room(MessageType::Rlerror, RLERROR as usize, room));
         }
         let (header, head) = self.gather(&mut request, gathered)?;
         self.statistics.count_request(header.kind.into());
-        let mut reply = Reply { tag: header.tag, room: reply, staging, copied: 0, served: 0 };
+        reply.tag = header.tag;
 
         let answered = match head {
             Some(head) => {
@@ -292,8 +294,11 @@ impl Session {
         };
 
         let Statistics { bytes_copied, bytes_served, errors, .. } = &mut self.statistics;
-        *bytes_copied = bytes_copied.wrapping_add(u64::from(reply.copied));
-        *bytes_served = bytes_served.wrapping_add(u64::from(reply.served));
+        if reply.copied > 0 {
+            // Nothing is served that was not copied.
+            *bytes_copied = bytes_copied.wrapping_add(u64::from(reply.copied));
+            *bytes_served = bytes_served.wrapping_add(u64::from(reply.served));
+        }
         match answered {
             Ok(length) => Ok(length),
             Err(Refusal::Errno(errno)) => {
@@ -322,14 +327,13 @@ impl Session {
         if size < HEADER || size > self.msize || size as usize > readable {
             return Err(self.bad_size(size, readable));
         }
-        let Some(message) = buffer.get_mut(..header.head_length() as usize) else {
-            return Ok((header, None));
-        };
+        let length = header.head_length() as usize;
         // Of a message that is shorter, what stands behind it was taken too; nobody looks at it.
-        if let Some(rest) = message.get_mut(first..).filter(|rest| !rest.is_empty()) {
+        if length > first {
+            let Some(rest) = buffer.get_mut(first..length) else { return Ok((header, None)) };
             request.take(rest).map_err(|Short| SessionFault::SizeBeyondChain { size, readable })?;
         }
-        Ok((header, Some(message)))
+        Ok((header, buffer.get(..length)))
     }
 
     /// What is wrong with a `size` that cannot be.
@@ -373,6 +377,7 @@ impl<'a, 'm> Request<'a, 'm> {
     }
 
     /// The error for a type that is no request.
+    #[inline(always)]
     pub(super) fn unsupported(&self) -> Errno {
         // Only Tversion has no tag, whatever else is wrong.
         if self.header.tag == Tag::NOTAG { Errno::EPROTO } else { Errno::EOPNOTSUPP }
@@ -382,6 +387,7 @@ impl<'a, 'm> Request<'a, 'm> {
     ///
     /// # Errors
     /// EPROTO if there are not so many.
+    #[inline(always)]
     pub(super) fn data(self, count: u32) -> Result<&'a mut ScatterReader<'m>, Errno> {
         self.data.truncate(count).map_err(|Short| Errno::EPROTO)?;
         Ok(self.data)
@@ -461,25 +467,25 @@ pub(super) struct Reply<'a> {
     served: u32,
 }
 
-impl Reply<'_> {
-    /// Lets `put` put data behind the 11 bytes that stand before it in Rread and Rreaddir, and answer with what stands there. So
-    /// data can be put before anybody knows how long it is; an error, which takes no more than 11 bytes, can still be sent after
-    /// it.
+impl<'a> Reply<'a> {
+    /// The room for data, behind the 11 bytes that stand before it in Rread and Rreaddir. So data can be put before anybody knows how
+    /// long it is; an error, which takes no more than 11 bytes, can still be sent after it. What was put is to be
+    /// [counted](Self::count_data).
     ///
     /// # Errors
-    /// What `put` says; a fault.
-    #[inline]
-    pub(super) fn with_data<T>(
-        &mut self,
-        put: impl FnOnce(&mut ScatterWriter<'_>) -> Result<T, Errno>,
-    ) -> Result<T, Refusal> {
+    /// A fault.
+    #[inline(always)]
+    pub(super) fn data_room(&self) -> Result<ScatterWriter<'a>, Refusal> {
         let head = RREAD_HEADER as usize;
-        let Ok(mut data) = self.room.behind(head) else {
-            return Err(no_room(MessageType::Rlerror, head, self.room.remaining()).into());
-        };
-        let answer = put(&mut data);
+        self.room
+            .behind(head)
+            .map_err(|Full| no_room(MessageType::Rlerror, head, self.room.remaining()).into())
+    }
+
+    /// Counts what was put into the room for data.
+    #[inline(always)]
+    pub(super) fn count_data(&mut self, data: &ScatterWriter<'_>) {
         self.copied = data.written();
-        Ok(answer?)
     }
 
     /// Puts `answer` before the data that was put, if it has data, or else over it. Returns the length of all.

@@ -10,7 +10,7 @@ use super::name::Step;
 use super::place::NameTag;
 use super::qid::qid;
 use super::session::Session;
-use crate::fs::{Attributes, Errno, FileKind};
+use crate::fs::{Errno, FileKind};
 use crate::wire::{MAXWELEM, Qid, Qids, Rwalk, Twalk};
 
 /// Twalk. Where not all of the names exist it answers with the qids of those that do, and `newfid` is left alone.
@@ -46,10 +46,10 @@ pub(super) fn walk<'b>(
     for name in request.wnames.iter() {
         let step = Step::new(name);
         match step.and_then(|step| take_step(&subject, &file.attachment, &mut inside, &to, step)) {
-            Ok((next, attributes)) => {
+            Ok((next, qid)) => {
                 to = next;
                 // There are no more names than `qids` has room for.
-                let _ = qids.push(qid(subject.backend.number(to.node), &attributes));
+                let _ = qids.push(qid);
             }
             Err(errno) => {
                 failed = Some(errno);
@@ -66,14 +66,14 @@ pub(super) fn walk<'b>(
     Qids::new(qids).map(|wqids| Rwalk { wqids }).ok_or(Errno::EPROTO)
 }
 
-/// Where `step` leads from `from`, with the attributes of what is there. For `inside` see [`Attachment::parent`].
+/// Where `step` leads from `from`, with the qid of what is there. For `inside` see [`Attachment::parent`].
 fn take_step(
     subject: &Subject<'_>,
     attachment: &Attachment,
     inside: &mut bool,
     from: &Handle,
     step: Step<'_>,
-) -> Result<(Handle, Attributes), Errno> {
+) -> Result<(Handle, Qid), Errno> {
     if from.kind != FileKind::Directory {
         return Err(Errno::ENOTDIR);
     }
@@ -83,8 +83,10 @@ fn take_step(
         Step::Up => (attachment.parent(backend, from.node, inside)?, NameTag::NONE),
         Step::Down(name) => (backend.lookup(from.node, name.bytes())?, NameTag::of(name.bytes())),
     };
+    let number = backend.number(node);
     let attributes = backend.attributes(node)?;
-    Ok((Handle { node, directory: from.node, name, kind: attributes.kind, ..*from }, attributes))
+    let qid = qid(number, &attributes);
+    Ok((Handle { node, directory: from.node, name, kind: attributes.kind, ..*from }, qid))
 }
 
 #[cfg(test)]

@@ -14,12 +14,15 @@
 
 use super::Fault;
 use super::desc::{DESCRIPTOR_SIZE, Descriptor, DescriptorFlags, PackedDescriptor, descriptor_table};
-use crate::mem::guest::{BadRange, GuestAddress, VolatileSlice};
-use crate::mem::scatter::{LoadError, Loader, ScatterReader, ScatterWriter};
+use crate::mem::guest::{BadRange, Fields, GuestAddress, GuestMemory, VolatileSlice};
+use crate::mem::scatter::{LoadError, Loaded, Loader, ScatterList};
 
 /// Most descriptors that a chain may have in one table, whatever the size of the queue: twice as many as the pieces of memory that
 /// a list holds. It bounds the time that one request can take from other clients. (QEMU takes 1024; Linux makes 128 for 9P.)
 pub const MAX_CHAIN: u32 = 4096;
+
+/// What an indirect table is mostly aligned to: descriptors are read as two words then.
+const DESCRIPTOR_ALIGNMENT: usize = align_of::<u64>();
 
 /// The right to give one chain back to its queue.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,10 +44,8 @@ pub struct Token {
 pub struct Chain<'a> {
     /// To give the chain back with.
     pub token: Token,
-    /// The device-readable part.
-    pub readable: ScatterReader<'a>,
-    /// The device-writable part.
-    pub writable: ScatterWriter<'a>,
+    /// The device-readable part, and the device-writable part.
+    pub buffers: Loaded<'a>,
 }
 
 /// Whether a descriptor of the table that is walked may refer to an indirect one.
@@ -57,21 +58,95 @@ enum Indirect {
 
 /// Walks the chain that begins at descriptor `head` of the descriptor table, and loads its buffers: to its end, or to that of
 /// the indirect table that it ends with.
-#[inline(always)] // Into the loop that serves: the state of the walk would be written to memory on its way there and back.
-pub(super) fn walk(
-    buffers: &mut Loader<'_>,
-    descriptors: VolatileSlice<'_>,
+///
+/// Nearly every chain is one descriptor that refers to a table of all others, in the first region of memory, aligned, and of buffers
+/// there. It is walked with no branch that another chain needs. Any other is walked anew from its beginning by [`walk_any`], and
+/// nothing is used that was made of the first reading.
+#[inline(always)] // Into the loop that serves.
+pub(super) fn walk<'a>(
+    list: &'a mut ScatterList,
+    memory: &'a GuestMemory,
+    descriptors: VolatileSlice<'a>,
     head: u16,
     indirect: bool,
-) -> Result<(), Fault> {
+) -> Result<Loaded<'a>, Fault> {
+    match walk_table(list, memory, descriptors, head, indirect) {
+        Ok(loaded) => Ok(loaded),
+        Err(list) => walk_any(list.load(memory), descriptors, head, indirect),
+    }
+}
+
+/// The indirect table that descriptor `head` refers to, if that is as in nearly every chain.
+#[inline(always)]
+fn only_table<'a>(
+    memory: &'a GuestMemory,
+    descriptors: VolatileSlice<'a>,
+    head: u16,
+    indirect: bool,
+) -> Option<Fields<'a, DESCRIPTOR_ALIGNMENT>> {
+    let words = descriptors.fields::<DESCRIPTOR_ALIGNMENT>()?.words_at(descriptor_table::entry(head))?;
+    let Descriptor { address, length, flags, .. } = Descriptor::from_words(words);
+    if !indirect || flags != DescriptorFlags::INDIRECT || !length.is_multiple_of(DESCRIPTOR_SIZE) {
+        return None;
+    }
+    memory.first_fields(address, length)
+}
+
+/// Walks the chain, if it is as nearly every one. Else the list is given back, with anything in it.
+#[inline(never)] // What it works with is in registers then.
+fn walk_table<'a>(
+    list: &'a mut ScatterList,
+    memory: &'a GuestMemory,
+    descriptors: VolatileSlice<'a>,
+    head: u16,
+    indirect: bool,
+) -> Result<Loaded<'a>, &'a mut ScatterList> {
+    let Some(table) = only_table(memory, descriptors, head, indirect) else { return Err(list) };
+    let mut buffers = list.load(memory);
+    let mut left = limit(table.slice().length());
+    let (mut index, mut side) = (0, Side::READABLE);
+    while let Some(words) = table.words_at(descriptor_table::entry(index)) {
+        let Descriptor { address, length, flags, next } = Descriptor::from_words(words);
+        if !side.has(flags) {
+            if side == Side::WRITABLE || flags.contains(DescriptorFlags::INDIRECT) {
+                break;
+            }
+            side = Side::WRITABLE;
+            buffers.turn();
+        }
+        if !buffers.push_near(address, length) {
+            break;
+        }
+        if !flags.contains(DescriptorFlags::NEXT) {
+            if side == Side::READABLE {
+                buffers.turn();
+            }
+            return Ok(buffers.finish());
+        }
+        index = next;
+        left = left.wrapping_sub(1);
+        if left == 0 {
+            break;
+        }
+    }
+    Err(buffers.give_back())
+}
+
+/// Walks any chain, as [`walk`].
+#[inline(never)]
+fn walk_any<'a>(
+    mut buffers: Loader<'a>,
+    descriptors: VolatileSlice<'a>,
+    head: u16,
+    indirect: bool,
+) -> Result<Loaded<'a>, Fault> {
     let memory = buffers.memory();
     let mut table = descriptors;
     let mut indirect = if indirect { Indirect::Allowed } else { Indirect::NotNegotiated };
     // The most descriptors that the chain may still have in the table.
     let mut left = limit(table.length());
     let mut index = head;
-    // Whether a writable descriptor has been met.
-    let mut writing = false;
+    let mut side = Side::READABLE;
     loop {
         let Some(others) = left.checked_sub(1) else {
             return Err(too_long(head, table.length()));
@@ -93,16 +168,16 @@ pub(super) fn walk(
             (left, index) = (limit(length), 0);
             continue;
         }
-        add(buffers, &mut writing, head, address, length, flags)?;
+        add(&mut buffers, &mut side, head, address, length, flags)?;
         if !goes_on {
             break;
         }
         index = next;
     }
-    if !writing {
+    if side == Side::READABLE {
         buffers.turn();
     }
-    Ok(())
+    Ok(buffers.finish())
 }
 
 /// Walks the chain that begins at the place `head` of a packed virtqueue's ring of `size` descriptors, and loads its buffers. The
@@ -116,7 +191,7 @@ pub(super) fn walk_packed(
     indirect: bool,
 ) -> Result<Token, Fault> {
     let memory = buffers.memory();
-    let mut writing = false;
+    let mut side = Side::READABLE;
     let mut index = head;
     let mut places = 0_u16;
     let most = limit(ring.length());
@@ -145,10 +220,10 @@ pub(super) fn walk_packed(
                     return Err(bad_indirect(head, Indirect::Nested, false, length));
                 }
                 // NEXT and the id mean nothing here (section 2.8.7).
-                add(buffers, &mut writing, head, address, length, flags)?;
+                add(buffers, &mut side, head, address, length, flags)?;
             }
         } else {
-            add(buffers, &mut writing, head, address, length, flags)?;
+            add(buffers, &mut side, head, address, length, flags)?;
         }
         if !goes_on {
             break id;
@@ -158,7 +233,7 @@ pub(super) fn walk_packed(
             index = 0;
         }
     };
-    if !writing {
+    if side == Side::READABLE {
         buffers.turn();
     }
     Ok(Token { id, places })
@@ -172,21 +247,36 @@ fn packed_descriptor(table: VolatileSlice<'_>, head: u16, index: u16) -> Result<
     }
 }
 
-/// Adds the buffer of a descriptor of the chain at `head` to its stream; `writing` is whether a writable one has been met.
+/// To which stream the buffers of a chain belong that come next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Side(DescriptorFlags);
+
+impl Side {
+    const READABLE: Self = Self(DescriptorFlags::empty());
+    const WRITABLE: Self = Self(DescriptorFlags::WRITE);
+
+    /// Whether a descriptor with these flags has a buffer, and that is of this side.
+    #[inline(always)]
+    fn has(self, flags: DescriptorFlags) -> bool {
+        flags.intersection(DescriptorFlags::WRITE.union(DescriptorFlags::INDIRECT)) == self.0
+    }
+}
+
+/// Adds the buffer of a descriptor of the chain at `head` to its stream; it is no indirect one.
 #[inline(always)]
 fn add(
     buffers: &mut Loader<'_>,
-    writing: &mut bool,
+    side: &mut Side,
     head: u16,
     address: GuestAddress,
     length: u32,
     flags: DescriptorFlags,
 ) -> Result<(), Fault> {
-    if flags.contains(DescriptorFlags::WRITE) != *writing {
-        if *writing {
+    if !side.has(flags) {
+        if *side == Side::WRITABLE {
             return Err(Fault::Order { head });
         }
-        *writing = true;
+        *side = Side::WRITABLE;
         buffers.turn();
     }
     buffers.push(address, length).map_err(|cause| bad_buffer(head, cause))
@@ -243,7 +333,7 @@ mod tests {
     use super::super::driver_model::{Driver, INDIRECT, NEXT, PLAIN, RAM, WITH_INDIRECT, WRITE};
     use super::super::{Queue, QueueConfiguration, Ring, RingFeatures};
     use super::*;
-    use crate::mem::scatter::{MAX_SEGMENTS, ScatterList};
+    use crate::mem::scatter::MAX_SEGMENTS;
     use crate::mem::{Sink, Source};
     use std::boxed::Box;
     use std::vec;
@@ -259,11 +349,12 @@ mod tests {
         let mut queue = Queue::new(&memory, &configuration).unwrap();
         driver.offer(head);
         let mut list = Box::<ScatterList>::default();
-        let mut chain = queue.pop(&memory, &mut list)?.unwrap();
+        let chain = queue.pop(&memory, &mut list)?.unwrap();
         assert_eq!(chain.token, Token { id: head, places: 1 });
-        let mut bytes = vec![0; chain.readable.remaining()];
-        chain.readable.take(&mut bytes).unwrap();
-        Ok((bytes, chain.writable.remaining()))
+        let (mut readable, writable) = chain.buffers.into_streams();
+        let mut bytes = vec![0; readable.remaining()];
+        readable.take(&mut bytes).unwrap();
+        Ok((bytes, writable.remaining()))
     }
 
     fn with_bytes(features: RingFeatures, size: u16) -> (Driver, u64) {
@@ -298,11 +389,12 @@ mod tests {
         let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
         driver.offer(0);
         let mut list = Box::<ScatterList>::default();
-        let mut chain = queue.pop(&memory, &mut list).unwrap().unwrap();
+        let chain = queue.pop(&memory, &mut list).unwrap().unwrap();
+        let (mut readable, writable) = chain.buffers.into_streams();
         let mut request = [0; 23];
-        chain.readable.take(&mut request).unwrap();
+        readable.take(&mut request).unwrap();
         assert_eq!(request, core::array::from_fn(|index| 255 - 2 * u8::try_from(index).unwrap()));
-        let (mut header, mut payload) = chain.writable.split_at(11).unwrap();
+        let (mut header, mut payload) = writable.split_at(11).unwrap();
         payload.put(&[0xbb; 30]).unwrap();
         header.put(&[0xaa; 11]).unwrap();
         let reply: Vec<u8> =
@@ -321,12 +413,13 @@ mod tests {
         let mut queue = Queue::new(&memory, &driver.configuration).unwrap();
         driver.offer(0);
         let mut list = Box::<ScatterList>::default();
-        let mut chain = queue.pop(&memory, &mut list).unwrap().unwrap();
+        let chain = queue.pop(&memory, &mut list).unwrap().unwrap();
         driver.write(table, &[0xff; 32]);
         driver.write(RAM, &[0xff; 16]);
+        let (mut readable, mut writable) = chain.buffers.into_streams();
         let mut request = [0; 2];
-        chain.readable.take(&mut request).unwrap();
-        chain.writable.put(&[9, 9]).unwrap();
+        readable.take(&mut request).unwrap();
+        writable.put(&[9, 9]).unwrap();
         assert_eq!((request, driver.read(buffer + 8, 3)), ([0, 1], vec![9, 9, 10]));
     }
 
@@ -422,6 +515,24 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_begins_as_others_and_goes_on_otherwise_is_walked_from_its_beginning() {
+        let (mut driver, buffer) = with_bytes(WITH_INDIRECT, 4);
+        let table = driver.buffer(64);
+        driver.descriptor(2, (table, 64), INDIRECT, 0);
+        // One that adjoins the last, and an empty one: neither adds a segment.
+        driver.chain(
+            table,
+            0,
+            &[((buffer, 1), 0), ((buffer + 1, 2), 0), ((buffer, 0), WRITE), ((buffer + 9, 5), WRITE)],
+        );
+        assert_eq!(pop(&mut driver, 2), Ok((vec![0, 1, 2], 5)));
+        driver.entry(table, 3, (buffer, 5), 0, 0);
+        assert_eq!(pop(&mut driver, 2), Err(Fault::Order { head: 2 }));
+        driver.entry(table, 3, (driver.end(), 5), WRITE, 0);
+        assert!(matches!(pop(&mut driver, 2), Err(Fault::Buffer { head: 2, .. })));
+    }
+
+    #[test]
     fn an_indirect_table_may_be_longer_than_the_queue() {
         let (mut driver, buffer) = with_bytes(WITH_INDIRECT, 2);
         let table = driver.buffer(16 * 500);
@@ -508,7 +619,8 @@ mod tests {
         let mut list = Box::<ScatterList>::default();
         driver.offer(0);
         let chain = queue.pop(&memory, &mut list).unwrap().unwrap();
-        assert_eq!(chain.readable.remaining() + chain.writable.remaining(), u32::MAX as usize);
+        let (readable, writable) = chain.buffers.into_streams();
+        assert_eq!(readable.remaining() + writable.remaining(), u32::MAX as usize);
         buffers.push(((buffer, 1), WRITE));
         driver.chain(RAM, 0, &buffers);
         driver.offer(0);

@@ -17,7 +17,8 @@
 //! ```text
 //! loop {
 //!     queue.disarm(memory)?;
-//!     while let Some(Chain { token, readable, writable }) = queue.pop(memory, list)? {
+//!     while let Some(Chain { token, buffers }) = queue.pop(memory, list)? {
+//!         let (readable, writable) = buffers.into_streams();
 //!         let written = …;                       // serve `readable` into `writable`
 //!         queue.push(memory, token, written)?;
 //!     }

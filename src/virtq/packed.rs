@@ -197,8 +197,7 @@ impl Ring for PackedQueue {
         let mut buffers = list.load(memory);
         let token = chain::walk_packed(&mut buffers, ring, self.next.index, self.size, self.indirect)?;
         self.next = self.next.advanced(token.places, self.size);
-        let (readable, writable) = buffers.into_streams();
-        Ok(Some(Chain { token, readable, writable }))
+        Ok(Some(Chain { token, buffers: buffers.finish() }))
     }
 
     #[inline(always)]

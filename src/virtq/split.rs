@@ -175,11 +175,9 @@ impl Ring for SplitQueue {
             return Err(Fault::Head { head, size: self.size });
         }
         let table = self.descriptor_table(memory)?;
-        let mut buffers = list.load(memory);
-        chain::walk(&mut buffers, table.slice(), head, self.indirect)?;
+        let buffers = chain::walk(list, memory, table.slice(), head, self.indirect)?;
         self.next = self.next.wrapping_add(1);
-        let (readable, writable) = buffers.into_streams();
-        Ok(Some(Chain { token: Token { id: head, places: 1 }, readable, writable }))
+        Ok(Some(Chain { token: Token { id: head, places: 1 }, buffers }))
     }
 
     #[inline(always)]
@@ -187,9 +185,11 @@ impl Ring for SplitQueue {
         let ring = self.used_ring(memory)?;
         let element = used_ring::entry(self.slot(self.staged));
         let field = |offset| ring.u32_at(offset).map_err(placement(Area::Used));
+        // The field behind first: where that is, this is.
+        let (len, id) = (field(element.wrapping_add(used_ring::LEN))?, field(element)?);
         // Relaxed: the store of `used.idx` in `publish` releases both, and the buffers.
-        field(element)?.store(u32::from(token.id).to_le(), Ordering::Relaxed);
-        field(element.wrapping_add(used_ring::LEN))?.store(written.to_le(), Ordering::Relaxed);
+        id.store(u32::from(token.id).to_le(), Ordering::Relaxed);
+        len.store(written.to_le(), Ordering::Relaxed);
         self.staged = self.staged.wrapping_add(1);
         Ok(())
     }

@@ -57,7 +57,8 @@ fn device(memory: &GuestMemory, mut queue: Queue, kick: &Event, mut call: Interr
     loop {
         queue.disarm(memory).unwrap();
         while let Some(chain) = queue.pop(memory, &mut list).unwrap() {
-            let Chain { token, readable: mut request, writable: mut reply } = chain;
+            let Chain { token, buffers } = chain;
+            let (mut request, mut reply) = buffers.into_streams();
             let mut bytes = [0; 8];
             request.take(&mut bytes).unwrap();
             let number = u64::from_le_bytes(bytes);

@@ -234,10 +234,11 @@ impl Driver {
         let mut answered = Vec::new();
         for _ in 0..budget {
             let popped = queue.pop(memory, &mut list).unwrap();
-            let Some(Chain { token, readable: mut from, writable: mut to }) = popped else {
+            let Some(Chain { token, buffers }) = popped else {
                 assert!(self.offered.is_empty(), "every chain is seen");
                 break;
             };
+            let (mut from, mut to) = buffers.into_streams();
             let offered = self.offered.pop_front().expect("a chain that was made available");
             let mut content = vec![0; from.remaining()];
             from.take(&mut content).unwrap();

@@ -341,7 +341,8 @@ fn act_on_queue(queue: &mut Queue, memory: &GuestMemory, step: &Step) -> Result<
             queue.disarm(memory)?;
             for _ in 0..budget {
                 let Some(chain) = queue.pop(memory, &mut list)? else { break };
-                let Chain { token, readable: mut from, writable: mut to } = chain;
+                let Chain { token, buffers } = chain;
+                let (mut from, mut to) = buffers.into_streams();
                 assert!(u32::try_from(from.remaining() + to.remaining()).is_ok());
                 if consume {
                     let mut bytes = vec![0; from.remaining().min(MOVED)];

@@ -23,6 +23,12 @@ fn load<'a>(list: &'a mut ScatterList, memory: &'a GuestMemory, buffers: &[(u64,
     loader
 }
 
+/// How long each segment is that was loaded.
+fn lengths(loader: Loader<'_>) -> Vec<u32> {
+    let Loaded { list, .. } = loader.finish();
+    list.segments[..list.end.segments].iter().map(|segment| segment.length).collect()
+}
+
 /// 16 bytes of stream as three buffers that are apart in memory, cut at `first` and `second`; either may be
 /// empty.
 fn cut(first: u32, second: u32) -> [(u64, u32); 3] {
@@ -148,8 +154,7 @@ fn buffers_that_adjoin_become_one_segment() {
     let mut list = ScatterList::new();
     let loader = load(&mut list, &memory, &[(0x1000, 4), (0x1004, 4), (0x1008, 0), (0x1008, 1), (0x1000, 4)]);
     assert_eq!(loader.length(), 13);
-    let lengths: Vec<u32> = list.segments.iter().map(|segment| segment.length).collect();
-    assert_eq!(lengths, [9, 4]);
+    assert_eq!(lengths(loader), [9, 4]);
 }
 
 #[test]
@@ -167,11 +172,9 @@ fn regions_that_adjoin_in_both_memories_are_separate_segments() {
     let mut into = [0; 4];
     reader.take(&mut into).unwrap();
     assert_eq!(into, [1, 2, 3, 4]);
-    assert_eq!(list.segments.len(), 2);
+    assert_eq!(lengths(load(&mut list, &memory, &[(0x1000, 4)])), [2, 2]);
     // The same, where each is a buffer of its own; and where the second goes on in its region.
-    let _ = load(&mut list, &memory, &[(0x1000, 2), (0x1002, 1), (0x1003, 1)]);
-    let lengths: Vec<u32> = list.segments.iter().map(|segment| segment.length).collect();
-    assert_eq!(lengths, [2, 2]);
+    assert_eq!(lengths(load(&mut list, &memory, &[(0x1000, 2), (0x1002, 1), (0x1003, 1)])), [2, 2]);
 }
 
 #[test]
@@ -224,8 +227,26 @@ fn a_list_takes_its_capacity_of_separate_buffers_and_no_more() {
     let last = GuestAddress(0x1000 + 2 * MAX_SEGMENTS as u64);
     assert_eq!(loader.push(last, 1), Err(LoadError::TooManySegments));
     // Loading anew forgets them.
+    assert_eq!(lengths(list.load(&memory)), []);
     assert_eq!(list.load(&memory).into_reader().remaining(), 0);
-    assert!(list.segments.is_empty());
+}
+
+#[test]
+fn a_buffer_near_the_last_one_is_taken_and_any_other_is_left() {
+    let mut bytes = vec![0; 0x60];
+    let memory = memory(&mut bytes);
+    let mut list = ScatterList::new();
+    let mut loader = list.load(&memory);
+    assert!(loader.push_near(GuestAddress(0x1000), 4));
+    assert!(loader.push_near(GuestAddress(0x1004), 2), "it adjoins");
+    for (address, length) in [(0x1010, 0), (0x105f, 2), (0xfff, 2), (0x1010, u32::MAX), (u64::MAX, 1)] {
+        assert!(!loader.push_near(GuestAddress(address), length), "{address:#x}");
+        assert_eq!(loader.length(), 6);
+    }
+    loader.turn();
+    assert!(loader.push_near(GuestAddress(0x1006), 4), "another stream begins");
+    assert_eq!(loader.length(), 10);
+    assert_eq!(lengths(loader), [6, 4]);
 }
 
 #[test]

@@ -32,11 +32,12 @@ impl Device {
 
     /// Stages the answer to one request; returns its id.
     fn serve(&mut self) -> Result<Option<u16>, Fault> {
-        let Some(mut chain) = self.queue.pop(&self.memory, &mut self.list)? else { return Ok(None) };
-        for _ in 0..chain.readable.remaining() {
-            chain.writable.put(&[0xaa]).unwrap();
+        let Some(chain) = self.queue.pop(&self.memory, &mut self.list)? else { return Ok(None) };
+        let (readable, mut writable) = chain.buffers.into_streams();
+        for _ in 0..readable.remaining() {
+            writable.put(&[0xaa]).unwrap();
         }
-        let (id, written) = (chain.token.id, chain.writable.written());
+        let (id, written) = (chain.token.id, writable.written());
         self.queue.push(&self.memory, chain.token, written)?;
         Ok(Some(id))
     }
@@ -71,11 +72,12 @@ fn popped(driver: &mut PackedDriver, chain: &[((u64, u32), u16)]) -> Result<(Vec
     driver.used = driver.available;
     let mut device = Device::new(driver);
     driver.offer(7, chain);
-    let mut chain = device.queue.pop(&device.memory, &mut device.list)?.unwrap();
+    let chain = device.queue.pop(&device.memory, &mut device.list)?.unwrap();
     assert_eq!(chain.token.id, 7);
-    let mut bytes = vec![0; chain.readable.remaining()];
-    chain.readable.take(&mut bytes).unwrap();
-    Ok((bytes, chain.writable.remaining(), chain.token.places))
+    let (mut readable, writable) = chain.buffers.into_streams();
+    let mut bytes = vec![0; readable.remaining()];
+    readable.take(&mut bytes).unwrap();
+    Ok((bytes, writable.remaining(), chain.token.places))
 }
 
 #[test]
@@ -271,12 +273,13 @@ fn what_the_driver_makes_of_its_descriptors_after_the_walk_has_no_effect() {
     driver.ram.entry(table, 1, (buffer + 8, 2), 0, WRITE);
     let mut device = Device::new(&driver);
     driver.offer(3, &[((table, 32), INDIRECT)]);
-    let mut chain = device.queue.pop(&device.memory, &mut device.list).unwrap().unwrap();
+    let chain = device.queue.pop(&device.memory, &mut device.list).unwrap().unwrap();
     driver.ram.write(table, &[0xff; 32]);
     driver.ram.write(RAM, &[0xff; 64]);
     let mut request = [0; 2];
-    chain.readable.take(&mut request).unwrap();
-    chain.writable.put(&[9, 9]).unwrap();
+    let (mut readable, mut writable) = chain.buffers.into_streams();
+    readable.take(&mut request).unwrap();
+    writable.put(&[9, 9]).unwrap();
     assert_eq!((request, driver.ram.read(buffer + 8, 3)), ([0, 1], vec![9, 9, 10]));
 }
 

@@ -27,11 +27,12 @@ impl Device {
 
     /// Stages the answer to one request; returns its head.
     fn serve(&mut self) -> Result<Option<u16>, Fault> {
-        let Some(mut chain) = self.queue.pop(&self.memory, &mut self.list)? else { return Ok(None) };
-        for _ in 0..chain.readable.remaining() {
-            chain.writable.put(&[0xaa]).unwrap();
+        let Some(chain) = self.queue.pop(&self.memory, &mut self.list)? else { return Ok(None) };
+        let (readable, mut writable) = chain.buffers.into_streams();
+        for _ in 0..readable.remaining() {
+            writable.put(&[0xaa]).unwrap();
         }
-        let (head, written) = (chain.token.id, chain.writable.written());
+        let (head, written) = (chain.token.id, writable.written());
         self.queue.push(&self.memory, chain.token, written)?;
         Ok(Some(head))
     }
