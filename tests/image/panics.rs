@@ -28,7 +28,7 @@ const PANICS: [&str; 11] = [
 ];
 
 /// How many places there may be, by the crate that they are in: as many as there are. docs/threat-model.md says why each is there.
-const FLOOR: [(&str, usize); 3] = [("skerry", 24), ("skerry_image", 18), ("libraries", 90)];
+const FLOOR: [(&str, usize); 3] = [("skerry", 25), ("skerry_image", 18), ("libraries", 90)];
 
 /// The bytes of a call and a jump to an address that is told by its distance, and of those through a word of memory.
 const DIRECT: [u8; 2] = [0xe8, 0xe9];
