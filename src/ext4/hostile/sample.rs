@@ -104,7 +104,9 @@ fn image(options: &[&str], extents: bool) -> Image {
 }
 
 fn image_of(size: &str, block_size: usize, options: &[&str], extents: bool) -> Image {
-    let fixed = ["-N", "512", "-U", UUID];
+    // Names have the same order in each, which decides what is changed of it.
+    let hash_seed = format!("hash_seed={UUID}");
+    let fixed = ["-N", "512", "-U", UUID, "-E", &hash_seed];
     let image = Image::new(size, &[&fixed[..], options].concat(), |root| fill(root, block_size));
     if !extents {
         let output = tool("tune2fs").args(["-O", "extents", &image.file()]).output();
