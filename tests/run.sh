@@ -11,7 +11,7 @@ usage() {
     cat <<'USAGE'
 usage: tests/run.sh [--long] [STEP ...]
 
-Runs the steps named, or all of them in this order (about 25 minutes on two processors):
+Runs the steps named, or all of them in this order (25 to 30 minutes on two processors):
   style      cargo fmt --check, clippy with warnings denied
   deny       cargo deny: licenses, bans, sources (installs cargo-deny below target/tools once)
   unit       unit tests of the core and the host library, those of power loss among them
