@@ -4,8 +4,6 @@
 # Shows that fuzz targets find a core that is broken: plants a fault in a copy of the sources, mostly by taking a check out, one for
 # each target here, and lets the target look for what follows from that. A target that finds nothing within two minutes fails the run. It starts from the seeds
 # alone, without the inputs of fuzz/regressions. The copy and what is built from it stay below target/fuzz/control.
-#
-# usage: fuzz/control.sh [TARGET ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,10 +17,30 @@ faults=(
 )
 seconds=120
 
+usage() {
+    cat <<USAGE
+usage: fuzz/control.sh [TARGET ...]
+
+Plants a fault in a copy of the core for each target and fails if the target does not find it in $seconds seconds.
+Targets: ${faults[*]%% *}
+USAGE
+}
+
 main() {
+    local target
+    for target in "$@"; do
+        case $target in
+            -h | --help) usage; exit 0 ;;
+        esac
+        [[ " ${faults[*]%% *} " == *" $target "* ]] || {
+            echo "fuzz/control.sh: no fault for a target '$target'" >&2
+            usage >&2
+            exit 2
+        }
+    done
     place=target/fuzz/control
     mkdir -p "$place"
-    local fault target file change log
+    local fault file change log
     for fault in "${faults[@]}"; do
         read -r target file change <<<"$fault"
         [ $# -eq 0 ] || [[ " $* " == *" $target "* ]] || continue
