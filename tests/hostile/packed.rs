@@ -5,15 +5,17 @@
 use std::thread;
 use std::time::Duration;
 
-use skerry::wire::{Fid, OpenFlags, Tclunk, Tread};
 use skerry_host::front_end::Options;
 use skerry_host::ring_driver::{DescriptorFlags, Layout, features};
 
-use crate::attacker::{Attacker, Case, Expected, HOME, bytes, version};
+use crate::attacker::{Attacker, Case, Expected, version};
 use crate::driver::{Buffer, FREE, INDIRECT, NEXT, OPTIONS, READ, REPLY, REQUEST, WRITE};
 use crate::packed_queue::{AVAILABLE, START, USED};
-use crate::races::{changing, in_flight};
-use crate::rings::{goes_round, in_pieces, is_answered, more_requests_than_an_index_counts, offered};
+use crate::races::{changing, in_flight, moved_half_out, moved_out};
+use crate::rings::{
+    goes_round, in_pieces, is_answered, kicks_without_requests, more_requests_than_an_index_counts, offered,
+    overwritten_by_a_reply, several_times_in_flight,
+};
 use Expected::{Ends, Serves, Stops, Whatever};
 
 /// The id of a chain that honest requests here do not use.
@@ -206,20 +208,7 @@ pub const CASES: &[Case] = &[
         a.driver().reply(SPARE, REPLY);
         Serves
     }),
-    ("one id several times in flight", |a| {
-        a.driver().put(REQUEST, &bytes(Tclunk { fid: Fid(77) }));
-        a.driver().chain(4, &[(REQUEST, 11, READ), (REPLY, 11, WRITE)]);
-        a.driver().put(REQUEST + 100, &version());
-        a.driver().chain(8, &[(REQUEST + 100, 21, READ), (REPLY + 100, 21, WRITE)]);
-        for id in [4, 4, 8, 4] {
-            a.driver().offer(id);
-        }
-        a.driver().publish();
-        for (id, at) in [(4, REPLY), (4, REPLY), (8, REPLY + 100), (4, REPLY)] {
-            a.driver().reply(id, at);
-        }
-        Serves
-    }),
+    ("one id several times in flight", several_times_in_flight),
     ("one id in all places of the queue", |a| {
         a.driver().put(REQUEST, &version());
         a.driver().indirect(SPARE, TABLE, &[(REQUEST, 21, READ), (REPLY, 100, WRITE)]);
@@ -260,25 +249,8 @@ pub const CASES: &[Case] = &[
         thread::sleep(SILENCE);
         Whatever
     }),
-    ("kicks without requests", |a| {
-        for _ in 0..1000 {
-            a.driver().publish();
-        }
-        Serves
-    }),
-    ("the memory of the ring is overwritten by a reply", |a| {
-        // The descriptors get bytes of a file: that hurts whoever asked for it.
-        let layout = a.driver().layout();
-        let fid = a.client().walk_path(HOME, b"bytes").unwrap();
-        a.client().open(fid, OpenFlags::RDONLY).unwrap();
-        a.driver().put(REQUEST, &bytes(Tread { fid, offset: 0, count: 4000 }));
-        a.driver().chain(SPARE, &[(REQUEST, 23, READ), (layout.desc, 4011, WRITE)]);
-        for _ in 0..2 {
-            offered(a, SPARE);
-            thread::sleep(SILENCE);
-        }
-        Whatever
-    }),
+    ("kicks without requests", kicks_without_requests),
+    ("the memory of the ring is overwritten by a reply", |a| overwritten_by_a_reply(a, SPARE)),
     ("event suppression structures that change while they are read", |a| {
         changing(a, |layout| vec![(layout.avail, 8, 8, 8)])
     }),
@@ -327,16 +299,8 @@ pub const CASES: &[Case] = &[
         thread::sleep(SILENCE);
         Whatever
     }),
-    ("a ring that runs is moved out of the memory", |a| {
-        let new = Layout { used: a.driver().end(), ..a.driver().layout() };
-        assert!(a.front_end().set_addresses(&new).is_err());
-        Ends
-    }),
-    ("a ring that runs is moved half out of the memory", |a| {
-        let new = Layout { desc: a.driver().end() - 2032, ..a.driver().layout() };
-        assert!(a.front_end().set_addresses(&new).is_err());
-        Ends
-    }),
+    ("a ring that runs is moved out of the memory", moved_out),
+    ("a ring that runs is moved half out of the memory", moved_half_out),
     ("an event suppression structure of a ring that runs is moved to an odd address", |a| {
         let layout = a.driver().layout();
         assert!(a.front_end().set_addresses(&Layout { avail: layout.avail + 2, ..layout }).is_err());

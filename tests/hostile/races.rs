@@ -135,16 +135,8 @@ pub const SPLIT: &[Case] = &[
         assert!(a.front_end().set_addresses(&new).is_err());
         Ends
     }),
-    ("a ring that runs is moved out of the memory", |a| {
-        let new = Layout { used: a.driver().end(), ..a.driver().layout() };
-        assert!(a.front_end().set_addresses(&new).is_err());
-        Ends
-    }),
-    ("a ring that runs is moved half out of the memory", |a| {
-        let new = Layout { desc: a.driver().end() - 2032, ..a.driver().layout() };
-        assert!(a.front_end().set_addresses(&new).is_err());
-        Ends
-    }),
+    ("a ring that runs is moved out of the memory", moved_out),
+    ("a ring that runs is moved half out of the memory", moved_half_out),
     ("a ring that runs is moved to an odd address", |a| {
         let layout = a.driver().layout();
         assert!(a.front_end().set_addresses(&Layout { avail: layout.avail + 1, ..layout }).is_err());
@@ -219,6 +211,18 @@ fn all_come_back(a: &mut Attacker, count: u16) {
         let at = REPLIES + STRIDE / 2 * u64::from(head);
         assert_eq!(a.driver().memory().bytes(at + 5, 2), [0x34, 0x12], "the tag of the reply to {head}");
     }
+}
+
+pub fn moved_out(a: &mut Attacker) -> Expected {
+    let new = Layout { used: a.driver().end(), ..a.driver().layout() };
+    assert!(a.front_end().set_addresses(&new).is_err());
+    Ends
+}
+
+pub fn moved_half_out(a: &mut Attacker) -> Expected {
+    let new = Layout { desc: a.driver().end() - 2032, ..a.driver().layout() };
+    assert!(a.front_end().set_addresses(&new).is_err());
+    Ends
 }
 
 fn moved(layout: Layout, distance: u64) -> Layout {

@@ -181,21 +181,7 @@ pub const CASES: &[Case] = &[
         }
         Serves
     }),
-    ("one head several times in flight", |a| {
-        let clunk = bytes(Tclunk { fid: Fid(77) });
-        a.driver().put(REQUEST, &clunk);
-        a.driver().chain(4, &[(REQUEST, 11, READ), (REPLY, 11, WRITE)]);
-        a.driver().put(REQUEST + 100, &version());
-        a.driver().chain(8, &[(REQUEST + 100, 21, READ), (REPLY + 100, 21, WRITE)]);
-        for head in [4, 4, 8, 4] {
-            a.driver().offer(head);
-        }
-        a.driver().publish();
-        for (head, at) in [(4, REPLY), (4, REPLY), (8, REPLY + 100), (4, REPLY)] {
-            a.driver().reply(head, at);
-        }
-        Serves
-    }),
+    ("one head several times in flight", several_times_in_flight),
     ("chains that share descriptors", |a| {
         a.driver().put(REQUEST, &version());
         a.driver().descriptor(10, (REQUEST, 10, NEXT), 12);
@@ -214,12 +200,7 @@ pub const CASES: &[Case] = &[
     ("more than 65536 requests on one ring", more_requests_than_an_index_counts),
     ("a queue of two entries", |a| goes_round(a, 2)),
     ("a queue of 32768 entries", |a| goes_round(a, 32768)),
-    ("kicks without requests", |a| {
-        for _ in 0..1000 {
-            a.driver().publish();
-        }
-        Serves
-    }),
+    ("kicks without requests", kicks_without_requests),
     ("requests without kicks", |a| {
         // They may wait for the next kick.
         let driver = a.driver();
@@ -237,21 +218,46 @@ pub const CASES: &[Case] = &[
         driver.reply(0, REPLY);
         Serves
     }),
-    ("the memory of the rings is overwritten by a reply", |a| {
-        // The used ring, and avail.idx behind it, get bytes of a file: that hurts whoever asked for it.
-        let layout = a.driver().layout();
-        let fid = a.client().walk_path(HOME, b"bytes").unwrap();
-        a.client().open(fid, OpenFlags::RDONLY).unwrap();
-        let read = bytes(Tread { fid, offset: 0, count: 4000 });
-        a.driver().put(REQUEST, &read);
-        a.driver().chain(0, &[(REQUEST, 23, READ), (layout.desc, 4011, WRITE)]);
-        offered(a, 0);
-        thread::sleep(Duration::from_millis(5));
-        offered(a, 0);
-        thread::sleep(Duration::from_millis(5));
-        Expected::Whatever
-    }),
+    // The used ring, and avail.idx behind it, get bytes of the file, too.
+    ("the memory of the rings is overwritten by a reply", |a| overwritten_by_a_reply(a, 0)),
 ];
+
+/// Two chains, one of them three times.
+pub fn several_times_in_flight(a: &mut Attacker) -> Expected {
+    a.driver().put(REQUEST, &bytes(Tclunk { fid: Fid(77) }));
+    a.driver().chain(4, &[(REQUEST, 11, READ), (REPLY, 11, WRITE)]);
+    a.driver().put(REQUEST + 100, &version());
+    a.driver().chain(8, &[(REQUEST + 100, 21, READ), (REPLY + 100, 21, WRITE)]);
+    for id in [4, 4, 8, 4] {
+        a.driver().offer(id);
+    }
+    a.driver().publish();
+    for (id, at) in [(4, REPLY), (4, REPLY), (8, REPLY + 100), (4, REPLY)] {
+        a.driver().reply(id, at);
+    }
+    Serves
+}
+
+pub fn kicks_without_requests(a: &mut Attacker) -> Expected {
+    for _ in 0..1000 {
+        a.driver().publish();
+    }
+    Serves
+}
+
+/// The descriptors get bytes of a file, as the reply to the chain `id`: that hurts whoever asked for it.
+pub fn overwritten_by_a_reply(a: &mut Attacker, id: u16) -> Expected {
+    let layout = a.driver().layout();
+    let fid = a.client().walk_path(HOME, b"bytes").unwrap();
+    a.client().open(fid, OpenFlags::RDONLY).unwrap();
+    a.driver().put(REQUEST, &bytes(Tread { fid, offset: 0, count: 4000 }));
+    a.driver().chain(id, &[(REQUEST, 23, READ), (layout.desc, 4011, WRITE)]);
+    for _ in 0..2 {
+        offered(a, id);
+        thread::sleep(Duration::from_millis(5));
+    }
+    Expected::Whatever
+}
 
 /// Offers a chain.
 pub fn offered(a: &mut Attacker, head: u16) {
